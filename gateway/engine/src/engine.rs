@@ -1,0 +1,255 @@
+//! The engine itself: what its rooms share, and the tasks that it owns.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use model::cluster_map::ClusterMap;
+use model::coding::Coding;
+use model::ids::{ManifestId, UploadId};
+use model::names::{BucketName, ObjectKey};
+use model::query::{Answer, MetadataError, ObjectFound, PlanWanted, Query};
+use model::shard::{ShardRequest, ShardResponse};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+use wire::clock::{Clock, timeout};
+use wire::entropy::Entropy;
+use wire::network::Network;
+
+use crate::buffers::{Budget, BufferPool};
+use crate::codec::Codec;
+use crate::discard::DiscardQueue;
+use crate::map::MapCache;
+use crate::metadata_door::Metadata;
+use crate::options::EngineOptions;
+use crate::owner_seal::OwnerSeal;
+use crate::read::{ObjectReader, OpenError};
+use crate::repair_report::RepairReports;
+use crate::shard_door::ShardDoor;
+use crate::usage::Usage;
+use crate::write::{ObjectWriter, WriteTarget};
+use crate::{collect, discard, repair_report, usage};
+
+/// What an engine is made of.
+pub struct EngineParts {
+    /// The metadata service.
+    pub metadata: Arc<dyn Metadata>,
+    /// The storage nodes; the peer number is the node's.
+    pub shards: Arc<dyn Network<ShardRequest, ShardResponse>>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Seals the owner field of shard records.
+    pub cluster_key: [u8; 32],
+    /// Limits.
+    pub options: EngineOptions,
+}
+
+/// What the newest cluster map says of reads and writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// The coding that writes should have.
+    pub coding: Coding,
+    /// Disks that weren't given up.
+    pub disks: usize,
+    /// Disks that are up.
+    pub disks_up: usize,
+    /// PGs that take new extents.
+    pub open_pgs: usize,
+}
+
+/// The object engine. A handle: clones share everything.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+    tasks: Arc<Tasks>,
+}
+
+/// The engine's own tasks; told to stop when the last handle is gone.
+struct Tasks {
+    stop: watch::Sender<bool>,
+    handles: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+    }
+}
+
+/// What all rooms of the engine share.
+pub(crate) struct Shared {
+    pub(crate) metadata: Arc<dyn Metadata>,
+    pub(crate) map: Arc<MapCache>,
+    pub(crate) door: ShardDoor,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) options: EngineOptions,
+    pub(crate) seal: OwnerSeal,
+    pub(crate) codec: Codec,
+    pub(crate) buffers: Arc<BufferPool>,
+    pub(crate) write_budget: Budget,
+    pub(crate) read_budget: Budget,
+    pub(crate) usage: Usage,
+    pub(crate) discards: DiscardQueue,
+    pub(crate) reports: RepairReports,
+    /// Computations at once: as many as there are cores.
+    cores: Arc<Semaphore>,
+}
+
+/// The runtime is shutting down, or the computation was lost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lost;
+
+impl Shared {
+    /// Computes off the async threads.
+    pub(crate) async fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Lost> {
+        let permit = Arc::clone(&self.cores).acquire_owned().await.map_err(|_| Lost)?;
+        let task = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(permit);
+            done
+        });
+        task.await.map_err(|_| Lost)
+    }
+}
+
+impl Engine {
+    /// An engine and its tasks; must be called in a tokio runtime.
+    pub fn new(parts: EngineParts) -> Self {
+        let map = Arc::new(MapCache::new(Arc::clone(&parts.metadata)));
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let options = parts.options;
+        let clock = parts.clock;
+        let shared = Arc::new(Shared {
+            metadata: parts.metadata,
+            door: ShardDoor::new(parts.shards, Arc::clone(&map), Arc::clone(&clock), &options),
+            map,
+            seal: OwnerSeal::new(&parts.cluster_key, Arc::clone(&parts.entropy)),
+            clock,
+            entropy: parts.entropy,
+            codec: Codec::new(),
+            buffers: Arc::default(),
+            write_budget: Budget::new(options.write_budget_bytes),
+            read_budget: Budget::new(options.read_budget_bytes),
+            options,
+            usage: Usage::default(),
+            discards: DiscardQueue::default(),
+            reports: RepairReports::default(),
+            cores: Arc::new(Semaphore::new(cores)),
+        });
+        let (stop, stopping) = watch::channel(false);
+        let handles = vec![
+            tokio::spawn(keep_map(Arc::clone(&shared), stopping.clone())),
+            tokio::spawn(discard::run(Arc::clone(&shared), stopping.clone())),
+            tokio::spawn(repair_report::run(Arc::clone(&shared), stopping.clone())),
+            tokio::spawn(collect::run(Arc::clone(&shared), stopping)),
+        ];
+        Self { shared, tasks: Arc::new(Tasks { stop, handles: Mutex::new(handles) }) }
+    }
+
+    /// Ends the tasks. What aborted writes left behind is deleted first, for as long as
+    /// `shutdown_patience` allows; the rest is left to a later inventory.
+    pub async fn shutdown(&self) {
+        self.tasks.stop.send_replace(true);
+        let handles = {
+            let mut handles = self.tasks.handles.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *handles)
+        };
+        let aborts: Vec<_> = handles.iter().map(JoinHandle::abort_handle).collect();
+        let patience = self.shared.options.shutdown_patience;
+        let all = futures_util::future::join_all(handles);
+        if timeout(&*self.shared.clock, patience, all).await.is_err() {
+            for task in aborts {
+                task.abort();
+            }
+        }
+    }
+
+    /// The metadata service, for listings, buckets and whatever else needs no engine.
+    pub fn metadata(&self) -> &Arc<dyn Metadata> {
+        &self.shared.metadata
+    }
+
+    /// A new body's name.
+    pub fn new_manifest(&self) -> ManifestId {
+        ManifestId(self.shared.entropy.id())
+    }
+
+    /// A new upload's name.
+    pub fn new_upload(&self) -> UploadId {
+        UploadId(self.shared.entropy.id())
+    }
+
+    /// The newest cluster map that was seen; waits for the first.
+    pub async fn cluster_map(&self) -> Result<Arc<ClusterMap>, MetadataError> {
+        self.shared.map.get().await
+    }
+
+    /// What the newest cluster map says; `None` before the first was seen.
+    pub fn readiness(&self) -> Option<Readiness> {
+        let map = self.shared.map.current()?;
+        let given_up = |state| state == model::cluster_map::DiskState::Out;
+        Some(Readiness {
+            coding: map.coding,
+            disks: map.disks.iter().filter(|disk| !given_up(disk.state)).count(),
+            disks_up: map.disks_up(),
+            open_pgs: map.pgs.iter().filter(|pg| map.is_open(pg)).count(),
+        })
+    }
+
+    /// Finds an object and plans how to read what is wanted of it.
+    pub async fn open(
+        &self,
+        bucket: BucketName,
+        key: ObjectKey,
+        plan: PlanWanted,
+    ) -> Result<ObjectFound, OpenError> {
+        match self.shared.metadata.query(Query::Object { bucket, key, plan }).await? {
+            Answer::Object(found) => Ok(found),
+            Answer::Refused(refusal) => Err(OpenError::Refused(refusal)),
+            _ => Err(OpenError::Unavailable),
+        }
+    }
+
+    /// Reads what [`Engine::open`] planned.
+    pub fn reader(&self, found: &ObjectFound) -> ObjectReader {
+        ObjectReader::new(Arc::clone(&self.shared), found)
+    }
+
+    /// Begins to write a body. Nothing happens before its first byte.
+    #[expect(clippy::needless_pass_by_value, reason = "a target is for one body")]
+    pub fn writer(&self, target: WriteTarget) -> ObjectWriter {
+        ObjectWriter::new(Arc::clone(&self.shared), &target)
+    }
+
+    /// What the rooms share.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+/// Keeps the cluster map and the usage of disks up to date.
+async fn keep_map(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
+    let mut usage_asked: Option<Duration> = None;
+    loop {
+        if shared.map.refresh().await.is_ok() {
+            let now = shared.clock.monotonic();
+            let due = |asked: Duration| now >= asked + shared.options.usage_interval;
+            if usage_asked.is_none_or(due) {
+                usage_asked = Some(now);
+                usage::ask_nodes(&shared).await;
+            }
+        }
+        tokio::select! {
+            _ = stopping.wait_for(|stop| *stop) => return,
+            () = shared.clock.sleep(shared.options.map_interval) => continue,
+            () = shared.map.nudged() => {}
+        }
+        // The metadata hears of it from the disk's node, which takes a moment too.
+        shared.clock.sleep(shared.options.map_interval / 10).await;
+    }
+}

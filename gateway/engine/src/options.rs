@@ -1,0 +1,81 @@
+//! The engine's limits, each with its reason. The defaults suit one gateway process.
+
+use std::time::Duration;
+
+/// Limits and intervals of an [`crate::Engine`].
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// Bytes of stripes, parity included, that all writers together hold: 37 stripes of 4+2.
+    /// With the reads it keeps a server below 500 MB.
+    pub write_budget_bytes: u64,
+    /// Bytes that all readers together have asked for and not handed on yet. A reader that finds
+    /// the budget spent goes on in small windows, so that slow readers can't stop the others.
+    pub read_budget_bytes: u64,
+    /// Stripes that one writer has under way: enough to overlap coding, network and disks.
+    pub stripes_in_flight: usize,
+    /// Stripes that one reader fetches ahead.
+    pub stripes_ahead: usize,
+    /// How long a writer waits for its share of the budget before it gives up.
+    pub budget_wait: Duration,
+    /// One append, with or without sync. Long, since a disk that is merely slow is outrun by the
+    /// quorum and `straggler_max`.
+    pub append_deadline: Duration,
+    /// One sync of what was appended: a disk may have much to write.
+    pub sync_deadline: Duration,
+    /// One read of shards.
+    pub read_deadline: Duration,
+    /// One request to delete the shards of some extents.
+    pub delete_deadline: Duration,
+    /// The least that a writer waits for the last shards after it has a quorum.
+    pub straggler_min: Duration,
+    /// The most that it waits; in between it is ten times the usual latency.
+    pub straggler_max: Duration,
+    /// The least that a reader waits for a shard before it asks for parity too.
+    pub hedge_min: Duration,
+    /// The most that it waits; in between it is three times the usual latency.
+    pub hedge_max: Duration,
+    /// How long a writer looks for disks that take a stripe, failures and new maps included.
+    pub placement_patience: Duration,
+    /// A disk that failed a request is left alone for this long, where others can do.
+    pub suspect_for: Duration,
+    /// How often the cluster map is asked for.
+    pub map_interval: Duration,
+    /// How often the storage nodes are asked how full their disks are.
+    pub usage_interval: Duration,
+    /// Garbage is left alone for this long, so that readers that began before the delete end well.
+    pub garbage_delay: Duration,
+    /// How often the collector looks for garbage when it found none.
+    pub collect_interval: Duration,
+    /// How often extents found lacking shards are reported.
+    pub report_interval: Duration,
+    /// How long [`crate::Engine::shutdown`] waits for work in the background.
+    pub shutdown_patience: Duration,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            write_budget_bytes: 224 << 20,
+            read_budget_bytes: 128 << 20,
+            stripes_in_flight: 3,
+            stripes_ahead: 2,
+            budget_wait: Duration::from_secs(30),
+            append_deadline: Duration::from_secs(20),
+            sync_deadline: Duration::from_secs(30),
+            read_deadline: Duration::from_secs(10),
+            delete_deadline: Duration::from_secs(30),
+            straggler_min: Duration::from_secs(1),
+            straggler_max: Duration::from_secs(10),
+            hedge_min: Duration::from_millis(20),
+            hedge_max: Duration::from_secs(1),
+            placement_patience: Duration::from_secs(20),
+            suspect_for: Duration::from_secs(3),
+            map_interval: Duration::from_secs(1),
+            usage_interval: Duration::from_secs(10),
+            garbage_delay: Duration::from_mins(10),
+            collect_interval: Duration::from_secs(5),
+            report_interval: Duration::from_secs(1),
+            shutdown_patience: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The engine's door to the disks: finds the node, sends, tells failures apart, and remembers who
+//! failed lately.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use model::ids::DiskId;
+use model::shard::{ShardError, ShardRequest, ShardResponse};
+use wire::clock::Clock;
+use wire::network::{Network, NetworkError, Peer};
+
+use crate::latency::Latency;
+use crate::map::MapCache;
+use crate::options::EngineOptions;
+
+/// Why a request to a disk brought no result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ShardFailure {
+    /// The node doesn't answer, or the map doesn't know the disk. Nothing was done.
+    Unreachable,
+    /// No answer in time: it may have been done, or be done later.
+    TimedOut,
+    /// The disk says no.
+    Refused(ShardError),
+    /// The bytes that came fail their checksum.
+    Corrupt,
+}
+
+impl ShardFailure {
+    /// Whether the request may take effect later.
+    pub(crate) fn is_late(&self) -> bool {
+        matches!(self, Self::TimedOut)
+    }
+
+    /// Whether the shard is known to be lost, rather than out of reach.
+    pub(crate) fn is_loss(&self) -> bool {
+        matches!(
+            self,
+            Self::Corrupt | Self::Refused(ShardError::Corrupt(..) | ShardError::NotFound(..))
+        )
+    }
+
+    /// Whether the disk is no good for reads for now.
+    fn spoils_reads(&self) -> bool {
+        match self {
+            Self::Unreachable | Self::TimedOut => true,
+            Self::Corrupt => false,
+            Self::Refused(error) => {
+                matches!(error, ShardError::Failed(_) | ShardError::NoSuchDisk(_))
+            }
+        }
+    }
+
+    /// The word used in metrics.
+    fn as_str(&self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::TimedOut => "timed-out",
+            Self::Corrupt => "corrupt",
+            Self::Refused(error) => match error {
+                ShardError::NotFound(..) => "not-found",
+                ShardError::Corrupt(..) => "corrupt",
+                ShardError::Invalid(_) => "invalid",
+                ShardError::Exists(_) => "exists",
+                ShardError::WrongIncarnation(_) => "wrong-incarnation",
+                ShardError::Full(_) => "full",
+                ShardError::ReadOnly(_) => "read-only",
+                ShardError::Failed(_) => "failed",
+                ShardError::NoSuchDisk(_) => "no-such-disk",
+                ShardError::Overloaded(_) => "overloaded",
+            },
+        }
+    }
+}
+
+/// The disks.
+pub(crate) struct ShardDoor {
+    network: Arc<dyn Network<ShardRequest, ShardResponse>>,
+    map: Arc<MapCache>,
+    clock: Arc<dyn Clock>,
+    suspect_for: Duration,
+    /// Latency of reads up to a block.
+    pub(crate) small_reads: Latency,
+    /// Latency of longer reads.
+    pub(crate) large_reads: Latency,
+    /// Latency of appends and syncs.
+    pub(crate) writes: Latency,
+    bad_for_writes: Suspects,
+    bad_for_reads: Suspects,
+}
+
+/// Disks that failed lately, each with the time when it may be tried again.
+#[derive(Debug, Default)]
+struct Suspects(RwLock<BTreeMap<DiskId, Duration>>);
+
+impl Suspects {
+    fn add(&self, disk: DiskId, until: Duration) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(disk, until);
+    }
+
+    fn at(&self, now: Duration) -> Vec<DiskId> {
+        let suspects = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        suspects.iter().filter(|(_, until)| **until > now).map(|(disk, _)| *disk).collect()
+    }
+
+    fn contains(&self, disk: DiskId, now: Duration) -> bool {
+        let suspects = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        suspects.get(&disk).is_some_and(|until| *until > now)
+    }
+}
+
+impl ShardDoor {
+    pub(crate) fn new(
+        network: Arc<dyn Network<ShardRequest, ShardResponse>>,
+        map: Arc<MapCache>,
+        clock: Arc<dyn Clock>,
+        options: &EngineOptions,
+    ) -> Self {
+        Self {
+            network,
+            map,
+            clock,
+            suspect_for: options.suspect_for,
+            small_reads: Latency::new(),
+            large_reads: Latency::new(),
+            writes: Latency::new(),
+            bad_for_writes: Suspects::default(),
+            bad_for_reads: Suspects::default(),
+        }
+    }
+
+    /// The network below.
+    pub(crate) fn network(&self) -> &Arc<dyn Network<ShardRequest, ShardResponse>> {
+        &self.network
+    }
+
+    /// Disks not to write to for now, where others can do.
+    pub(crate) fn avoided(&self) -> Vec<DiskId> {
+        self.bad_for_writes.at(self.clock.monotonic())
+    }
+
+    /// Whether a disk failed reads lately.
+    pub(crate) fn is_bad_for_reads(&self, disk: DiskId) -> bool {
+        self.bad_for_reads.contains(disk, self.clock.monotonic())
+    }
+
+    /// Leaves a disk alone that failed to write, and looks for a new map.
+    pub(crate) fn avoid(&self, disk: DiskId) {
+        self.bad_for_writes.add(disk, self.clock.monotonic() + self.suspect_for);
+        self.map.nudge();
+    }
+
+    /// Sends one request to a disk.
+    pub(crate) async fn call(
+        &self,
+        disk: DiskId,
+        request: ShardRequest,
+        deadline: Duration,
+    ) -> Result<ShardResponse, ShardFailure> {
+        let operation = operation(&request);
+        let node = self.map.current().and_then(|map| map.disk(disk).map(|disk| disk.node));
+        let result = match node {
+            None => Err(ShardFailure::Unreachable),
+            Some(node) => {
+                match self.network.call(Peer(u64::from(node.0)), request, deadline).await {
+                    Ok(ShardResponse::Failed(error)) => Err(ShardFailure::Refused(error)),
+                    Ok(response) => Ok(response),
+                    Err(NetworkError::Unreachable(_)) => Err(ShardFailure::Unreachable),
+                    Err(NetworkError::TimedOut(_)) => Err(ShardFailure::TimedOut),
+                }
+            }
+        };
+        metrics::counter!("drystone_shard_requests_total", "operation" => operation).increment(1);
+        if let Err(failure) = &result {
+            self.note_failure(disk, operation, failure);
+        }
+        result
+    }
+
+    /// Counts a failure, and remembers the disk where it is to blame.
+    pub(crate) fn note_failure(
+        &self,
+        disk: DiskId,
+        operation: &'static str,
+        failure: &ShardFailure,
+    ) {
+        let kind = failure.as_str();
+        metrics::counter!(
+            "drystone_shard_failures_total", "operation" => operation, "kind" => kind
+        )
+        .increment(1);
+        tracing::debug!(disk = disk.0, operation, kind, "a shard request failed");
+        if failure.spoils_reads() {
+            self.bad_for_reads.add(disk, self.clock.monotonic() + self.suspect_for);
+            self.map.nudge();
+        }
+    }
+}
+
+/// The word used in metrics.
+fn operation(request: &ShardRequest) -> &'static str {
+    match request {
+        ShardRequest::Append { .. } => "append",
+        ShardRequest::Sync { .. } => "sync",
+        ShardRequest::Read { .. } => "read",
+        ShardRequest::Delete { .. } => "delete",
+        ShardRequest::Inventory { .. } => "inventory",
+        ShardRequest::Status => "status",
+    }
+}

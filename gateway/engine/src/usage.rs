@@ -1,0 +1,48 @@
+//! How full the disks are, as their storage nodes last said: the emptier of two PGs takes an
+//! extent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{PoisonError, RwLock};
+
+use model::cluster_map::Pg;
+use model::ids::DiskId;
+use model::shard::{ShardRequest, ShardResponse};
+use wire::network::Peer;
+
+use crate::engine::Shared;
+
+/// The last reports.
+#[derive(Debug, Default)]
+pub(crate) struct Usage {
+    /// Thousandths of each disk that are taken.
+    taken: RwLock<BTreeMap<DiskId, u64>>,
+}
+
+impl Usage {
+    /// How full the fullest disk of a PG is, in thousandths; 0 while nothing is known.
+    pub(crate) fn of(&self, pg: &Pg) -> u64 {
+        let taken = self.taken.read().unwrap_or_else(PoisonError::into_inner);
+        pg.disks.iter().filter_map(|disk| taken.get(disk).copied()).max().unwrap_or(0)
+    }
+}
+
+/// Asks every node for a report on its disks. Nodes that don't answer keep their last one.
+pub(crate) async fn ask_nodes(shared: &Shared) {
+    let Some(map) = shared.map.current() else { return };
+    let nodes: BTreeSet<_> = map.disks.iter().map(|disk| disk.node).collect();
+    let mut calls = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        let (peer, deadline) = (Peer(u64::from(node.0)), shared.options.read_deadline);
+        calls.push(shared.door.network().call(peer, ShardRequest::Status, deadline));
+    }
+    for answer in futures_util::future::join_all(calls).await {
+        let Ok(ShardResponse::Status(reports)) = answer else { continue };
+        let mut taken = shared.usage.taken.write().unwrap_or_else(PoisonError::into_inner);
+        for report in reports {
+            let free = report.free_bytes.min(report.capacity_bytes);
+            let used = u128::from(report.capacity_bytes - free) * 1000;
+            let share = used / u128::from(report.capacity_bytes.max(1));
+            taken.insert(report.disk, share as u64);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! A disk in memory that fails as it is told.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::checksum::blocks_verify;
+use model::coding::StripeGeometry;
+use model::ids::{DiskId, Incarnation, ShardId};
+use model::limits::BLOCK_BYTES;
+use model::shard::{ShardAppend, ShardBlocks, ShardError, ShardRead, ShardRequest, ShardResponse};
+use wire::BoxFuture;
+use wire::network::Service;
+
+/// What is wrong with a disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Fault {
+    #[default]
+    None,
+    /// Nothing works.
+    Dead,
+    /// Dies at the append after this many more.
+    DiesAfter(u32),
+    /// Nothing is answered.
+    Hangs,
+    /// Every answer takes its time.
+    Slow(Duration),
+    /// Syncs fail, and the disk is dead from then on.
+    DiesAtSync,
+    /// Restarts before the next sync and loses what wasn't synced.
+    Restarts,
+    /// This many reads come with a flipped bit.
+    SpoilsReads(u32),
+    /// This many appends are refused for a full queue.
+    Overloaded(u32),
+    /// Takes no writes.
+    Full,
+}
+
+#[derive(Default)]
+struct State {
+    fault: Fault,
+    shards: BTreeMap<ShardId, Stored>,
+    incarnation: u64,
+    position: u64,
+    reads: usize,
+    syncs: usize,
+}
+
+struct Stored {
+    append: ShardAppend,
+    durable: bool,
+}
+
+pub struct FakeDisk {
+    id: DiskId,
+    state: Mutex<State>,
+}
+
+impl FakeDisk {
+    pub fn new(id: u32) -> Self {
+        Self { id: DiskId(id), state: Mutex::default() }
+    }
+
+    pub fn set(&self, fault: Fault) {
+        self.state.lock().expect("no panic").fault = fault;
+    }
+
+    pub fn is_dead(&self) -> bool {
+        self.state.lock().expect("no panic").fault == Fault::Dead
+    }
+
+    pub fn shards(&self) -> usize {
+        self.state.lock().expect("no panic").shards.len()
+    }
+
+    pub fn reads(&self) -> usize {
+        self.state.lock().expect("no panic").reads
+    }
+
+    pub fn syncs(&self) -> usize {
+        self.state.lock().expect("no panic").syncs
+    }
+
+    pub fn is_durable(&self, id: ShardId) -> bool {
+        let state = self.state.lock().expect("no panic");
+        state.shards.get(&id).is_some_and(|stored| stored.durable)
+    }
+
+    pub fn owner(&self) -> Option<(ShardId, Bytes)> {
+        let state = self.state.lock().expect("no panic");
+        state.shards.iter().next().map(|(id, stored)| (*id, stored.append.owner.clone()))
+    }
+
+    /// Flips a bit of every shard.
+    pub fn rot(&self) {
+        for stored in self.state.lock().expect("no panic").shards.values_mut() {
+            let mut payload = stored.append.payload.to_vec();
+            let middle = payload.len() / 2;
+            payload[middle] ^= 4;
+            stored.append.payload = payload.into();
+        }
+    }
+
+    /// Forgets all shards; gives them back for `restore`.
+    pub fn wipe(&self) -> Wiped {
+        Wiped(std::mem::take(&mut self.state.lock().expect("no panic").shards))
+    }
+
+    pub fn restore(&self, wiped: Wiped) {
+        self.state.lock().expect("no panic").shards = wiped.0;
+    }
+
+    fn answer(&self, request: ShardRequest) -> ShardResponse {
+        let mut state = self.state.lock().expect("no panic");
+        if state.fault == Fault::Dead {
+            return ShardResponse::Failed(ShardError::Failed(self.id));
+        }
+        match request {
+            ShardRequest::Append { disk, shards, sync } => {
+                assert_eq!(disk, self.id);
+                match &mut state.fault {
+                    Fault::DiesAfter(0) => {
+                        state.fault = Fault::Dead;
+                        return ShardResponse::Failed(ShardError::Failed(self.id));
+                    }
+                    Fault::Overloaded(left) if *left > 0 => {
+                        *left -= 1;
+                        return ShardResponse::Failed(ShardError::Overloaded(self.id));
+                    }
+                    Fault::DiesAfter(left) => *left -= 1,
+                    Fault::Full => return ShardResponse::Failed(ShardError::Full(self.id)),
+                    _ => {}
+                }
+                for append in shards {
+                    check(&append);
+                    state.position += append.payload.len() as u64;
+                    let before = state.shards.insert(append.id, Stored { append, durable: sync });
+                    assert!(before.is_none(), "an id is never used twice");
+                }
+                state.syncs += usize::from(sync);
+                let incarnation = Incarnation(state.incarnation);
+                ShardResponse::Appended { incarnation, position: state.position }
+            }
+            ShardRequest::Sync { incarnation, position, .. } => {
+                state.syncs += 1;
+                assert!(position <= state.position);
+                match state.fault {
+                    Fault::DiesAtSync => {
+                        state.fault = Fault::Dead;
+                        return ShardResponse::Failed(ShardError::ReadOnly(self.id));
+                    }
+                    Fault::Restarts => {
+                        state.incarnation += 1;
+                        state.shards.retain(|_, stored| stored.durable);
+                        state.fault = Fault::None;
+                    }
+                    _ => {}
+                }
+                if incarnation != Incarnation(state.incarnation) {
+                    return ShardResponse::Failed(ShardError::WrongIncarnation(self.id));
+                }
+                state.shards.values_mut().for_each(|stored| stored.durable = true);
+                ShardResponse::Synced
+            }
+            ShardRequest::Read { reads, .. } => {
+                state.reads += reads.len();
+                let answers = reads.iter().map(|read| self.read(&mut state, read)).collect();
+                ShardResponse::Read(answers)
+            }
+            ShardRequest::Delete { extents, .. } => {
+                state.shards.retain(|id, _| !extents.contains(&id.extent));
+                ShardResponse::Deleted
+            }
+            ShardRequest::Inventory { .. } => ShardResponse::Inventory(Vec::new()),
+            ShardRequest::Status => ShardResponse::Status(Vec::new()),
+        }
+    }
+
+    fn read(&self, state: &mut State, read: &ShardRead) -> Result<ShardBlocks, ShardError> {
+        let stored = state.shards.get(&read.id).ok_or(ShardError::NotFound(self.id, read.id))?;
+        let payload = &stored.append.payload;
+        assert!(read.length > 0 && read.offset + read.length <= payload.len() as u32);
+        let first_block = read.offset / BLOCK_BYTES;
+        let last_block = (read.offset + read.length - 1) / BLOCK_BYTES;
+        let from = (first_block * BLOCK_BYTES) as usize;
+        let to = (((last_block + 1) * BLOCK_BYTES) as usize).min(payload.len());
+        let checksums =
+            stored.append.checksums[first_block as usize..=last_block as usize].to_vec();
+        let shard_bytes = payload.len() as u32;
+        let mut payload = payload.slice(from..to);
+        if !blocks_verify(read.id, first_block, &payload, &checksums) {
+            return Err(ShardError::Corrupt(self.id, read.id));
+        }
+        if let Fault::SpoilsReads(left) = &mut state.fault
+            && *left > 0
+        {
+            *left -= 1;
+            let mut spoilt = payload.to_vec();
+            spoilt[0] ^= 1;
+            payload = spoilt.into();
+        }
+        Ok(ShardBlocks { first_block, payload, checksums, shard_bytes })
+    }
+}
+
+pub struct Wiped(BTreeMap<ShardId, Stored>);
+
+fn check(append: &ShardAppend) {
+    let geometry = StripeGeometry::new(append.coding, append.stripe_bytes).expect("valid");
+    assert_eq!(geometry.stored_bytes(append.id.slot) as usize, append.payload.len());
+    assert!(blocks_verify(append.id, 0, &append.payload, &append.checksums));
+    assert!(!append.owner.is_empty());
+}
+
+impl Service<ShardRequest, ShardResponse> for FakeDisk {
+    fn serve(&self, request: ShardRequest) -> BoxFuture<'_, ShardResponse> {
+        Box::pin(async move {
+            let fault = self.state.lock().expect("no panic").fault;
+            match fault {
+                Fault::Hangs => std::future::pending::<()>().await,
+                Fault::Slow(time) => tokio::time::sleep(time).await,
+                _ => {}
+            }
+            self.answer(request)
+        })
+    }
+}

@@ -1,0 +1,197 @@
+//! A cluster in memory: one node for each disk, a metadata service, and an engine.
+
+pub mod disk;
+pub mod metadata;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use engine::{
+    CommitError, Engine, EngineOptions, EngineParts, ObjectCommit, ReadError, WriteError,
+    WriteTarget, WrittenBody,
+};
+use model::command::{Committed, WriteCondition};
+use model::names::{BucketName, ObjectKey};
+use model::query::{ObjectFound, PlanWanted};
+use model::shard::{ShardRequest, ShardResponse};
+use model::version::ObjectHeaders;
+use wire::clock::SystemClock;
+use wire::entropy::SeededEntropy;
+use wire::network::{InProcess, Peer};
+
+use disk::FakeDisk;
+use metadata::FakeMetadata;
+
+pub struct Cluster {
+    pub disks: Vec<Arc<FakeDisk>>,
+    pub metadata: Arc<FakeMetadata>,
+    pub engine: Engine,
+}
+
+/// Limits that make failures quick to notice.
+pub fn quick() -> EngineOptions {
+    EngineOptions {
+        straggler_min: Duration::from_millis(50),
+        straggler_max: Duration::from_millis(200),
+        hedge_min: Duration::from_millis(20),
+        hedge_max: Duration::from_millis(100),
+        map_interval: Duration::from_millis(50),
+        collect_interval: Duration::from_millis(20),
+        report_interval: Duration::from_millis(10),
+        garbage_delay: Duration::ZERO,
+        ..EngineOptions::default()
+    }
+}
+
+impl Cluster {
+    pub fn new(disks: u32, coding: &str) -> Self {
+        Self::with(disks, coding, quick())
+    }
+
+    pub fn with(disks: u32, coding: &str, options: EngineOptions) -> Self {
+        let clock = Arc::new(SystemClock::new());
+        let network = InProcess::<ShardRequest, ShardResponse>::new(clock.clone());
+        let disks: Vec<_> = (0..disks).map(|id| Arc::new(FakeDisk::new(id))).collect();
+        for (id, disk) in disks.iter().enumerate() {
+            network.register(Peer(id as u64), disk.clone());
+        }
+        let metadata = Arc::new(FakeMetadata::new(disks.clone(), coding));
+        let engine = Engine::new(EngineParts {
+            metadata: metadata.clone(),
+            shards: Arc::new(network),
+            clock,
+            entropy: Arc::new(SeededEntropy::new(1)),
+            cluster_key: [7; 32],
+            options,
+        });
+        Self { disks, metadata, engine }
+    }
+
+    pub fn target(&self, name: &str, size_hint: Option<u64>) -> WriteTarget {
+        WriteTarget {
+            bucket: bucket(),
+            bucket_id: None,
+            key: key(name),
+            manifest: self.engine.new_manifest(),
+            upload: None,
+            part: 0,
+            size_hint,
+        }
+    }
+
+    /// Writes a body in chunks of 100,000 bytes.
+    pub async fn write(&self, name: &str, body: &Bytes) -> Result<WrittenBody, WriteError> {
+        let mut writer = self.engine.writer(self.target(name, Some(body.len() as u64)));
+        let mut rest = body.clone();
+        while !rest.is_empty() {
+            writer.write(rest.split_to(rest.len().min(100_000))).await?;
+        }
+        writer.finish().await
+    }
+
+    pub async fn commit(&self, name: &str, body: WrittenBody) -> Result<Committed, CommitError> {
+        let commit = ObjectCommit {
+            bucket: bucket(),
+            key: key(name),
+            manifest: self.engine.new_manifest(),
+            md5: [1; 16],
+            headers: ObjectHeaders::default(),
+            checksum: None,
+            condition: WriteCondition::Always,
+        };
+        self.engine.put_object(body, commit).await
+    }
+
+    pub async fn put(&self, name: &str, body: &Bytes) {
+        let written = self.write(name, body).await.expect("written");
+        for extent in written.extents() {
+            self.assert_durable(extent);
+        }
+        self.commit(name, written).await.expect("committed");
+    }
+
+    pub async fn open(&self, name: &str, plan: PlanWanted) -> ObjectFound {
+        self.engine.open(bucket(), key(name), plan).await.expect("opened")
+    }
+
+    pub async fn get(&self, name: &str, plan: PlanWanted) -> Result<Vec<u8>, ReadError> {
+        let found = self.open(name, plan).await;
+        let mut reader = self.engine.reader(&found);
+        let mut body = Vec::new();
+        while let Some(chunk) = reader.next().await {
+            body.extend_from_slice(&chunk?);
+        }
+        Ok(body)
+    }
+
+    pub async fn check(&self, name: &str, body: &Bytes) {
+        let read = self.get(name, PlanWanted::Whole).await.expect("readable");
+        assert!(read == body[..], "{name} reads back as it was written");
+    }
+
+    /// I-1: every stripe has its quorum on stable storage, and slots without are told.
+    pub fn assert_durable(&self, extent: &model::extent::Extent) {
+        let map = self.metadata.map();
+        for stripe in 0..extent.stripe_count() {
+            let geometry = extent.stripe_geometry(stripe).expect("in the extent");
+            let durable = |slot: &u8| {
+                let id = model::ids::ShardId { extent: extent.id, stripe, slot: *slot };
+                let disk = map.disk_of(extent.id, *slot).expect("in the map");
+                self.disks[disk.id.0 as usize].is_durable(id)
+            };
+            let there = geometry.slots().filter(durable).count();
+            assert!(there >= usize::from(geometry.write_quorum()), "{extent:?} {stripe}: {there}");
+            for slot in geometry.slots() {
+                assert!(durable(&slot) || extent.missing.contains(slot), "{extent:?} {slot}");
+            }
+        }
+    }
+
+    /// Shards on all disks.
+    pub fn shards(&self) -> usize {
+        self.disks.iter().map(|disk| disk.shards()).sum()
+    }
+
+    /// Waits until something in the background is done.
+    pub async fn until(&self, what: &str, mut done: impl FnMut() -> bool) {
+        for _ in 0..2000 {
+            if done() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("waited in vain: {what}");
+    }
+}
+
+pub fn bucket() -> BucketName {
+    BucketName::parse("bucket").expect("valid")
+}
+
+pub fn key(name: &str) -> ObjectKey {
+    ObjectKey::parse(name).expect("valid")
+}
+
+/// Bytes that differ from place to place.
+pub fn body(length: usize) -> Bytes {
+    let mut state = length as u64 ^ 0x9e37_79b9;
+    let mut block = Vec::with_capacity(1 << 20);
+    while block.len() < length.min(1 << 20) {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        block.extend_from_slice(&(state >> 11).to_le_bytes());
+    }
+    let mut body = Vec::with_capacity(length + (1 << 20));
+    let mut number = 0u64;
+    while body.len() < length {
+        let at = body.len();
+        body.extend_from_slice(&block);
+        for place in (at..body.len().saturating_sub(8)).step_by(4093) {
+            body[place] ^= number as u8;
+            number += 1;
+        }
+    }
+    body.truncate(length);
+    Bytes::from(body)
+}

@@ -1,0 +1,9 @@
+//! The engine against a fake cluster: disks in memory that fail on demand, and metadata in memory.
+
+mod cluster;
+mod collecting;
+mod copying;
+mod failing_writes;
+mod limits;
+mod lost_shards;
+mod roundtrip;

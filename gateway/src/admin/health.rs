@@ -1,0 +1,192 @@
+//! Whether the cluster can serve, and if not, why, in words for people and codes for machines.
+//!
+//! In: what is known of disks and replicas. Out: reasons. A reason either stops clients from being
+//! served, or warns of what would at the next failure.
+
+use model::cluster_map::ClusterMap;
+use model::ids::DiskId;
+use serde::{Deserialize, Serialize};
+
+use crate::admin::status::slack;
+
+/// Something that isn't as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// A stable word: `metadata_unavailable`, `no_cluster_map`, `reads_fail`, `no_open_group`,
+    /// `disks_missing`, `metadata_degraded`, `digests_differ`.
+    pub code: String,
+    /// One sentence for people.
+    pub message: String,
+    /// Whether clients can't be served because of it.
+    pub blocking: bool,
+}
+
+impl Reason {
+    fn blocking(code: &str, message: String) -> Self {
+        Self { code: code.to_owned(), message, blocking: true }
+    }
+
+    fn warning(code: &str, message: String) -> Self {
+        Self { code: code.to_owned(), message, blocking: false }
+    }
+
+    /// The metadata service doesn't answer.
+    pub fn metadata_unavailable() -> Self {
+        let message = "The metadata service does not answer: it has no leader, or no majority of its replicas is up.";
+        Self::blocking("metadata_unavailable", message.to_owned())
+    }
+
+    /// The metadata service answers, but nobody has made the cluster yet.
+    pub fn no_cluster_map() -> Self {
+        let message = "The cluster has no disks yet.";
+        Self::blocking("no_cluster_map", message.to_owned())
+    }
+}
+
+/// The answer to `/health/ready`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Whether clients can be served.
+    pub ready: bool,
+    /// What isn't as it should be.
+    pub reasons: Vec<Reason>,
+}
+
+impl Health {
+    /// Ready, unless one of the reasons is in the way.
+    pub fn new(reasons: Vec<Reason>) -> Self {
+        Self { ready: !reasons.iter().any(|reason| reason.blocking), reasons }
+    }
+}
+
+/// What the cluster map and the disks give reason for.
+pub fn of_disks(map: &ClusterMap, readable: impl Fn(DiskId) -> bool) -> Vec<Reason> {
+    if map.disks.is_empty() || map.pgs.is_empty() {
+        return vec![Reason::no_cluster_map()];
+    }
+    let mut reasons = Vec::new();
+    let lost = map.pgs.iter().flat_map(|pg| &pg.disks).filter(|disk| !readable(**disk));
+    let lost: std::collections::BTreeSet<DiskId> = lost.copied().collect();
+    let unreadable = map.pgs.iter().filter(|pg| slack(pg, &readable) < 0).count();
+    if unreadable > 0 {
+        reasons.push(Reason::blocking(
+            "reads_fail",
+            format!(
+                "{unreadable} of {} placement groups have lost more disks than their coding allows (disks {} can't be read), so objects in them can't be read.",
+                map.pgs.len(),
+                listed(&lost),
+            ),
+        ));
+    } else if !lost.is_empty() {
+        reasons.push(Reason::warning(
+            "disks_missing",
+            format!(
+                "Disks {} can't be read; objects are read with the help of parity.",
+                listed(&lost)
+            ),
+        ));
+    }
+    if map.open_pgs(&[]).is_empty() {
+        // A writer goes on with missing shards where its quorum is still met, so this alone
+        // doesn't stop writes; with too few disks for a quorum it does.
+        let writable = |id: DiskId| {
+            map.disk(id).is_some_and(|disk| disk.state == model::cluster_map::DiskState::Up)
+        };
+        let meets_quorum = map.pgs.iter().any(|pg| {
+            let up = pg.disks.iter().filter(|disk| writable(**disk)).count();
+            up >= usize::from(pg.coding.write_quorum(pg.coding.data()))
+        });
+        let message = "No placement group has all of its disks up";
+        reasons.push(if meets_quorum {
+            Reason::warning(
+                "no_open_group",
+                format!("{message}; objects are written with shards missing."),
+            )
+        } else {
+            Reason::blocking(
+                "no_open_group",
+                format!(
+                    "{message}, nor enough of them for a write quorum; nothing can be written."
+                ),
+            )
+        });
+    }
+    reasons
+}
+
+/// What the metadata replicas give reason for: how many vote, are well, and differ from the leader.
+pub fn of_replicas(voters: usize, healthy: usize, differing: &[u64]) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    if healthy < voters {
+        reasons.push(Reason::warning(
+            "metadata_degraded",
+            format!("{} of {voters} metadata replicas are not well.", voters - healthy),
+        ));
+    }
+    if !differing.is_empty() {
+        let differing: Vec<String> = differing.iter().map(u64::to_string).collect();
+        reasons.push(Reason::warning(
+            "digests_differ",
+            format!(
+                "Metadata replicas {} differ from the leader in content.",
+                differing.join(", ")
+            ),
+        ));
+    }
+    reasons
+}
+
+fn listed(disks: &std::collections::BTreeSet<DiskId>) -> String {
+    disks.iter().map(DiskId::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use model::cluster_map::{Disk, DiskState, Pg};
+    use model::coding::Coding;
+    use model::ids::{ClusterId, DiskUuid, NodeId, PgId};
+
+    use super::*;
+
+    fn map(states: &[DiskState]) -> ClusterMap {
+        let coding = Coding::new(4, 2).expect("valid");
+        let disk = |(id, state): (u32, &DiskState)| Disk {
+            id: DiskId(id),
+            uuid: DiskUuid::default(),
+            node: NodeId(0),
+            rack: String::new(),
+            zone: String::new(),
+            weight: 1,
+            state: *state,
+            path: String::new(),
+        };
+        ClusterMap {
+            epoch: 1,
+            cluster: ClusterId::default(),
+            coding,
+            disks: (0u32..).zip(states).map(disk).collect(),
+            pgs: vec![Pg { id: PgId(0), coding, disks: (0..6).map(DiskId).collect() }],
+        }
+    }
+
+    fn codes(map: &ClusterMap) -> Vec<(String, bool)> {
+        let up = |id: DiskId| map.disk(id).is_some_and(|disk| disk.state == DiskState::Up);
+        of_disks(map, up).into_iter().map(|reason| (reason.code, reason.blocking)).collect()
+    }
+
+    #[test]
+    fn from_all_well_to_too_many_gone() {
+        use DiskState::{Down, Up};
+        let expect = |states: &[DiskState], expected: &[(&str, bool)]| {
+            let found = codes(&map(states));
+            let found: Vec<(&str, bool)> =
+                found.iter().map(|(code, blocking)| (code.as_str(), *blocking)).collect();
+            assert_eq!(found, expected, "{states:?}");
+        };
+        expect(&[Up; 6], &[]);
+        expect(&[Up, Up, Up, Up, Up, Down], &[("disks_missing", false), ("no_open_group", false)]);
+        expect(&[Up, Up, Up, Up, Down, Down], &[("disks_missing", false), ("no_open_group", true)]);
+        expect(&[Up, Up, Up, Down, Down, Down], &[("reads_fail", true), ("no_open_group", true)]);
+        expect(&[], &[("no_cluster_map", true)]);
+    }
+}

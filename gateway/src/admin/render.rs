@@ -1,0 +1,228 @@
+//! The state of the cluster as text for a terminal: what `drystone admin status` prints.
+
+use std::fmt::Write as _;
+
+use crate::admin::status::{ClusterStatus, DiskStatus, ReplicaStatus};
+
+/// Writes the status as a few tables.
+pub fn text(status: &ClusterStatus) -> String {
+    let mut out = String::new();
+    // Writing to a String can't fail.
+    let _infallible = write_all(&mut out, status);
+    out
+}
+
+fn write_all(out: &mut String, status: &ClusterStatus) -> std::fmt::Result {
+    writeln!(out, "Cluster    {}", known(status.cluster.as_ref()))?;
+    writeln!(out, "Coding     {}", known(status.coding.as_ref()))?;
+    writeln!(out, "Tolerance  {}", tolerance(status))?;
+    let usage = &status.usage;
+    writeln!(
+        out,
+        "Usage      {} objects in {} buckets, {}",
+        known(usage.objects),
+        known(usage.buckets),
+        bytes(usage.object_bytes)
+    )?;
+    writeln!(out, "Repair     {} extents waiting", known(status.repair_queue))?;
+    writeln!(out, "Garbage    {} extents waiting", known(status.garbage_extents))?;
+    let groups = status.placement_groups;
+    writeln!(
+        out,
+        "Groups     {}, {} open, {} unreadable",
+        groups.total, groups.open, groups.unreadable
+    )?;
+    writeln!(out)?;
+    let disks: Vec<_> = status.disks.iter().map(disk_row).collect();
+    table(out, DISK_TITLES, &disks)?;
+    let metadata = &status.metadata;
+    let leader = match (metadata.leader, &metadata.leader_disk) {
+        (Some(leader), Some(disk)) => format!("replica {leader} on {disk}"),
+        (Some(leader), None) => format!("replica {leader}"),
+        (None, _) => "none".to_owned(),
+    };
+    writeln!(out, "\nMetadata leader: {leader}, term {}", known(metadata.term))?;
+    let replicas: Vec<_> = metadata.replicas.iter().map(replica_row).collect();
+    table(out, REPLICA_TITLES, &replicas)?;
+    if !status.reasons.is_empty() {
+        writeln!(out)?;
+    }
+    for reason in &status.reasons {
+        let word = if reason.blocking { "ERROR" } else { "warning" };
+        writeln!(out, "{word}: {} ({})", reason.message, reason.code)?;
+    }
+    Ok(())
+}
+
+fn tolerance(status: &ClusterStatus) -> String {
+    let disks = match status.fault_tolerance.more_disks {
+        None => "unknown for disks".to_owned(),
+        Some(more) if more < 0 => "some data can't be read now".to_owned(),
+        Some(0) => "no further disk may fail".to_owned(),
+        Some(1) => "survives the loss of any 1 more disk".to_owned(),
+        Some(more) => format!("survives the loss of any {more} more disks"),
+    };
+    let replicas = match status.fault_tolerance.more_metadata_replicas {
+        None => "unknown for the metadata".to_owned(),
+        Some(more) if more < 0 => "the metadata has no majority".to_owned(),
+        Some(1) => "and of 1 metadata replica".to_owned(),
+        Some(more) => format!("and of {more} metadata replicas"),
+    };
+    format!("{disks}, {replicas}")
+}
+
+const DISK_TITLES: [&str; 9] =
+    ["DISK", "NODE", "STATE", "HEALTH", "CAPACITY", "FREE", "LIVE", "SHARDS", "PATH"];
+
+fn disk_row(disk: &DiskStatus) -> [String; 9] {
+    let path = match &disk.reason {
+        Some(reason) => format!("{} ({reason})", disk.path),
+        None => disk.path.clone(),
+    };
+    [
+        disk.id.to_string(),
+        disk.node.to_string(),
+        disk.state.clone(),
+        known(disk.health.as_ref()),
+        bytes(disk.capacity_bytes),
+        bytes(disk.free_bytes),
+        bytes(disk.live_bytes),
+        known(disk.shards),
+        path,
+    ]
+}
+
+const REPLICA_TITLES: [&str; 5] = ["REPLICA", "STATE", "APPLIED", "DIGESTS", "PATH"];
+
+fn replica_row(replica: &ReplicaStatus) -> [String; 5] {
+    let digests = match replica.digests_match {
+        Some(true) => "match",
+        Some(false) => "DIFFER",
+        None => "-",
+    };
+    [
+        replica.replica.to_string(),
+        replica.state.clone(),
+        known(replica.applied),
+        digests.to_owned(),
+        known(replica.disk.as_ref()),
+    ]
+}
+
+/// Columns as wide as their widest cell.
+fn table<const N: usize>(
+    out: &mut String,
+    titles: [&str; N],
+    rows: &[[String; N]],
+) -> std::fmt::Result {
+    let titles = titles.map(str::to_owned);
+    let widths: [usize; N] = std::array::from_fn(|column| {
+        let cells = std::iter::once(&titles).chain(rows);
+        cells.map(|row| row[column].chars().count()).max().unwrap_or(0)
+    });
+    for row in std::iter::once(&titles).chain(rows) {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            write!(line, "{cell:<width$}  ")?;
+        }
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+fn known(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "unknown".to_owned(), |value| value.to_string())
+}
+
+/// Bytes in the largest binary unit that leaves a whole number before the point.
+fn bytes(count: Option<u64>) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let Some(count) = count else { return "unknown".to_owned() };
+    let mut scaled = count as f64;
+    let mut unit = 0;
+    while scaled >= 1024.0 && unit + 1 < UNITS.len() {
+        scaled /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{scaled:.1} {}", UNITS[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::health::Reason;
+    use crate::admin::status::{FaultTolerance, MetadataSummary, PlacementGroups, Usage};
+
+    #[test]
+    fn sizes() {
+        assert_eq!(bytes(Some(0)), "0 B");
+        assert_eq!(bytes(Some(1023)), "1023 B");
+        assert_eq!(bytes(Some(1536)), "1.5 KiB");
+        assert_eq!(bytes(Some(u64::MAX)), "16384.0 PiB");
+        assert_eq!(bytes(None), "unknown");
+    }
+
+    #[test]
+    fn a_small_cluster() {
+        let status = ClusterStatus {
+            cluster: Some("ab".to_owned()),
+            coding: Some("1+1".to_owned()),
+            map_epoch: Some(3),
+            disks: vec![DiskStatus {
+                id: 0,
+                path: "/d0".to_owned(),
+                node: 1,
+                state: "up".to_owned(),
+                health: Some("ok".to_owned()),
+                reason: None,
+                capacity_bytes: Some(1 << 30),
+                free_bytes: Some(1 << 29),
+                live_bytes: Some(0),
+                garbage_bytes: Some(0),
+                shards: Some(2),
+            }],
+            placement_groups: PlacementGroups { total: 1, open: 1, unreadable: 0 },
+            fault_tolerance: FaultTolerance {
+                more_disks: Some(1),
+                more_metadata_replicas: Some(0),
+            },
+            usage: Usage { buckets: Some(1), objects: Some(2), object_bytes: Some(2048) },
+            repair_queue: Some(0),
+            garbage_extents: None,
+            metadata: MetadataSummary {
+                leader: Some(1),
+                leader_disk: Some("/d0".to_owned()),
+                term: Some(4),
+                replicas: vec![ReplicaStatus {
+                    replica: 1,
+                    disk: Some("/d0".to_owned()),
+                    state: "leader".to_owned(),
+                    applied: Some(9),
+                    digests_match: Some(true),
+                }],
+            },
+            reasons: vec![Reason::no_cluster_map()],
+        };
+        let expected = "\
+Cluster    ab
+Coding     1+1
+Tolerance  survives the loss of any 1 more disk, and of 0 metadata replicas
+Usage      2 objects in 1 buckets, 2.0 KiB
+Repair     0 extents waiting
+Garbage    unknown extents waiting
+Groups     1, 1 open, 0 unreadable
+
+DISK  NODE  STATE  HEALTH  CAPACITY  FREE       LIVE  SHARDS  PATH
+0     1     up     ok      1.0 GiB   512.0 MiB  0 B   2       /d0
+
+Metadata leader: replica 1 on /d0, term 4
+REPLICA  STATE   APPLIED  DIGESTS  PATH
+1        leader  9        match    /d0
+
+ERROR: The cluster has no disks yet. (no_cluster_map)
+";
+        assert_eq!(text(&status), expected);
+        let json = serde_json::to_string(&status).expect("json");
+        assert_eq!(serde_json::from_str::<ClusterStatus>(&json).expect("read back"), status);
+    }
+}

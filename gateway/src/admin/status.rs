@@ -1,0 +1,215 @@
+//! The state of the cluster as `/status` answers it, and the sums in it.
+//!
+//! The JSON document is these types, field by field; fields are added, never renamed. What always
+//! holds: a number that isn't known is `null`, never 0.
+
+use model::cluster_map::{ClusterMap, Disk, DiskState, Pg};
+use model::ids::DiskId;
+use model::shard::{DiskHealth, DiskReport};
+use serde::{Deserialize, Serialize};
+
+use crate::admin::health::Reason;
+
+/// The document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// The cluster's id, in hex; `null` while the metadata can't be asked.
+    pub cluster: Option<String>,
+    /// The coding of new objects, as `K+M`.
+    pub coding: Option<String>,
+    /// The epoch of the cluster map.
+    pub map_epoch: Option<u64>,
+    /// Every disk that ever was, ascending by id.
+    pub disks: Vec<DiskStatus>,
+    /// The placement groups.
+    pub placement_groups: PlacementGroups,
+    /// What may still fail.
+    pub fault_tolerance: FaultTolerance,
+    /// What is stored.
+    pub usage: Usage,
+    /// Extents that wait for repair.
+    pub repair_queue: Option<u64>,
+    /// Extents of deleted objects whose shards wait for deletion.
+    pub garbage_extents: Option<u64>,
+    /// The metadata replicas.
+    pub metadata: MetadataSummary,
+    /// Why the cluster isn't ready, or isn't as it should be; empty when all is well.
+    pub reasons: Vec<Reason>,
+}
+
+/// A disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskStatus {
+    /// Its number.
+    pub id: u32,
+    /// Where it is on its node.
+    pub path: String,
+    /// Its node's number.
+    pub node: u32,
+    /// The cluster's view: `up`, `full`, `down`, `out`.
+    pub state: String,
+    /// The node's view: `ok`, `full`, `read-only`, `failed`; `null` without a report.
+    pub health: Option<String>,
+    /// Why it isn't `ok`.
+    pub reason: Option<String>,
+    /// Bytes of the file system.
+    pub capacity_bytes: Option<u64>,
+    /// Bytes of the file system that are free.
+    pub free_bytes: Option<u64>,
+    /// Bytes of live shards.
+    pub live_bytes: Option<u64>,
+    /// Bytes of deleted shards that still take room.
+    pub garbage_bytes: Option<u64>,
+    /// Live shards.
+    pub shards: Option<u64>,
+}
+
+/// The placement groups.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacementGroups {
+    /// All of them.
+    pub total: u64,
+    /// Those that take new objects.
+    pub open: u64,
+    /// Those with too few disks to be read.
+    pub unreadable: u64,
+}
+
+/// What may still fail without loss of service to reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaultTolerance {
+    /// Any so many more disks may fail and every placement group can still be read; `null` when
+    /// that isn't known, -1 and below when data can't be read already.
+    pub more_disks: Option<i64>,
+    /// So many more metadata replicas may fail and a majority is left; below 0 there is none.
+    pub more_metadata_replicas: Option<i64>,
+}
+
+/// What is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Buckets.
+    pub buckets: Option<u64>,
+    /// Objects.
+    pub objects: Option<u64>,
+    /// Bytes of all objects, without parity.
+    pub object_bytes: Option<u64>,
+}
+
+/// The metadata replicas.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetadataSummary {
+    /// The leader.
+    pub leader: Option<u64>,
+    /// The disk that the leader is kept on.
+    pub leader_disk: Option<String>,
+    /// The Raft term.
+    pub term: Option<u64>,
+    /// The replicas, ascending by id.
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+/// A metadata replica.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaStatus {
+    /// Its id.
+    pub replica: u64,
+    /// The disk that it is kept on.
+    pub disk: Option<String>,
+    /// `leader`, `follower`, `candidate`, `learner`, `fenced`, or `unreachable`.
+    pub state: String,
+    /// The index of the last log entry that it has applied.
+    pub applied: Option<u64>,
+    /// Whether its tables have the leader's digests; `null` when they stand at different entries
+    /// and so can't be compared.
+    pub digests_match: Option<bool>,
+}
+
+/// The word for a replica that doesn't answer.
+pub const UNREACHABLE: &str = "unreachable";
+
+impl DiskStatus {
+    /// What the map and the last report say of a disk.
+    pub fn new(disk: &Disk, report: Option<&DiskReport>) -> Self {
+        Self {
+            id: disk.id.0,
+            path: disk.path.clone(),
+            node: disk.node.0,
+            state: disk.state.as_str().to_owned(),
+            health: report.map(|report| report.health.as_str().to_owned()),
+            reason: report.and_then(|report| report.reason.clone()),
+            capacity_bytes: report.map(|report| report.capacity_bytes),
+            free_bytes: report.map(|report| report.free_bytes),
+            live_bytes: report.map(|report| report.live_bytes),
+            garbage_bytes: report.map(|report| report.garbage_bytes),
+            shards: report.map(|report| report.shards),
+        }
+    }
+}
+
+/// Whether shards can be read from a disk, as far as map and report tell.
+///
+/// A disk that its node calls read-only is down for writes but gives what it has. The last report
+/// of a disk that is down may be older than its failure, so no other report counts then.
+pub fn is_readable(disk: &Disk, report: Option<&DiskReport>) -> bool {
+    let health = report.map(|report| report.health);
+    match disk.state {
+        DiskState::Up | DiskState::Full => health != Some(DiskHealth::Failed),
+        DiskState::Down => health == Some(DiskHealth::ReadOnly),
+        DiskState::Out => false,
+    }
+}
+
+/// How many more disks each placement group can lose, at the least.
+pub fn disks_to_lose(map: &ClusterMap, readable: impl Fn(DiskId) -> bool) -> Option<i64> {
+    map.pgs.iter().map(|pg| slack(pg, &readable)).min()
+}
+
+/// How many more disks a placement group can lose and still be read.
+pub fn slack(pg: &Pg, readable: &impl Fn(DiskId) -> bool) -> i64 {
+    let lost = pg.disks.iter().filter(|disk| !readable(**disk)).count();
+    i64::from(pg.coding.parity()) - i64::try_from(lost).unwrap_or(i64::MAX)
+}
+
+/// How many more of `voters` metadata replicas may fail when `healthy` of them are well.
+pub fn replicas_to_lose(voters: usize, healthy: usize) -> i64 {
+    let signed = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    signed(healthy) - (signed(voters) / 2 + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use model::coding::Coding;
+    use model::ids::PgId;
+
+    use super::*;
+
+    #[test]
+    fn replicas() {
+        assert_eq!(replicas_to_lose(5, 5), 2);
+        assert_eq!(replicas_to_lose(5, 3), 0);
+        assert_eq!(replicas_to_lose(3, 1), -1);
+        assert_eq!(replicas_to_lose(1, 1), 0);
+    }
+
+    #[test]
+    fn the_worst_group_counts() {
+        let coding = Coding::new(2, 1).expect("valid");
+        let pg = |id, disks: &[u32]| Pg {
+            id: PgId(id),
+            coding,
+            disks: disks.iter().copied().map(DiskId).collect(),
+        };
+        let map = ClusterMap {
+            epoch: 1,
+            cluster: model::ids::ClusterId::default(),
+            coding,
+            disks: Vec::new(),
+            pgs: vec![pg(0, &[0, 1, 2]), pg(1, &[1, 2, 3])],
+        };
+        assert_eq!(disks_to_lose(&map, |_| true), Some(1));
+        assert_eq!(disks_to_lose(&map, |disk| disk != DiskId(3)), Some(0));
+        assert_eq!(disks_to_lose(&map, |disk| disk.0 > 1), Some(-1));
+        assert_eq!(disks_to_lose(&ClusterMap { pgs: Vec::new(), ..map }, |_| true), None);
+    }
+}

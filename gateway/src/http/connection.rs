@@ -1,0 +1,119 @@
+//! One connection: requests one after the other, until either side has enough.
+//!
+//! In: an accepted socket and the handler of its requests. Out: nothing; it ends by itself when the
+//! client leaves or breaks the protocol, when it stalls, or, after the order to stop, when the
+//! request in flight is answered.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioTimer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use wire::clock::{Clock, timeout};
+
+use crate::http::listener::Handler;
+use crate::http::socket::{ConnectionState, WatchedSocket};
+use crate::limits::{
+    HEAD_BYTES_MAX, HEADERS_MAX, LINGER_BYTES_MAX, LINGER_TIMEOUT, READ_BUFFER_BYTES_MAX,
+    WRITE_STALL_CHECK, WRITE_STALL_TIMEOUT,
+};
+
+/// The settings that all connections of a listener share.
+#[must_use]
+pub fn protocol(head_timeout: std::time::Duration) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_timeout)
+        .max_headers(HEADERS_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
+        .max_buf_size(READ_BUFFER_BYTES_MAX)
+        .half_close(false)
+        .keep_alive(true);
+    builder
+}
+
+/// Who is at the other end of a request, and what connects us.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The socket's peer, never a header's claim.
+    pub address: SocketAddr,
+    /// The connection.
+    pub connection: Arc<ConnectionState>,
+}
+
+/// Serves one connection to its end.
+pub async fn serve<H: Handler>(
+    stream: TcpStream,
+    address: SocketAddr,
+    protocol: http1::Builder,
+    handler: Arc<H>,
+    clock: Arc<dyn Clock>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let state = Arc::new(ConnectionState::default());
+    let socket = WatchedSocket::new(stream, Arc::clone(&state), Arc::clone(&clock));
+    let peer = Peer { address, connection: Arc::clone(&state) };
+    let service = service_fn(move |request: Request<Incoming>| {
+        let handler = Arc::clone(&handler);
+        let peer = peer.clone();
+        // Boxed since hyper wants to move it when it hands the socket back.
+        Box::pin(async move { Ok::<_, Infallible>(handler.handle(request, peer).await) })
+    });
+    let mut connection = protocol.serve_connection(socket, service);
+    let mut stopping = false;
+    let ended = {
+        let mut stop_ordered = pin!(async { stop.wait_for(|stop| *stop).await.is_ok() });
+        let mut check = clock.sleep(WRITE_STALL_CHECK);
+        loop {
+            tokio::select! {
+                biased;
+                ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break ended,
+                _ = &mut stop_ordered, if !stopping => {
+                    stopping = true;
+                    std::pin::Pin::new(&mut connection).graceful_shutdown();
+                }
+                () = &mut check => {
+                    if state.stalled_for(clock.monotonic()) >= WRITE_STALL_TIMEOUT {
+                        tracing::debug!(peer = %address, "the client takes no byte of its answer");
+                        return;
+                    }
+                    check = clock.sleep(WRITE_STALL_CHECK);
+                }
+            }
+        }
+    };
+    if let Err(error) = &ended {
+        tracing::debug!(peer = %address, %error, "connection ended");
+    }
+    let stream = connection.into_parts().io.into_stream();
+    if state.has_unread_body() || ended.is_err_and(|error| error.is_parse()) {
+        // A client that never stops sending, or never closes, is left behind.
+        let _given_up = timeout(clock.as_ref(), LINGER_TIMEOUT, linger(stream)).await;
+    }
+}
+
+/// Closes a socket whose client may still be sending. Closing with bytes unread would reset the
+/// connection, and the client would lose the answer that says why.
+async fn linger(mut stream: TcpStream) {
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let mut discarded = vec![0u8; 64 * 1024];
+    let mut total = 0usize;
+    while let Ok(count) = stream.read(&mut discarded).await {
+        total += count;
+        if count == 0 || total >= LINGER_BYTES_MAX {
+            return;
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Bodies with bytes for us: taken out of their framing, hashed, compared with what was promised.
+//!
+//! In: the request's body and what its headers and signature say of it. Out: its bytes in the
+//! engine, or a document in memory. What always holds: whoever gets a written body or a document
+//! from here has one whose length, digests and signatures were verified.
+
+mod digester;
+mod ingest;
+mod reader;
+
+pub use ingest::{copy, document, store};
+pub use reader::PayloadReader;
+
+use s3::{S3Error, S3ErrorCode};
+
+use crate::http::body::BodyError;
+
+/// What a client is told when its body didn't come as it should.
+fn body_error(error: BodyError) -> S3Error {
+    S3Error::new(match error {
+        BodyError::TooSlow => S3ErrorCode::RequestTimeout,
+        BodyError::Broken => S3ErrorCode::IncompleteBody,
+        BodyError::TooLong => S3ErrorCode::MaxMessageLengthExceeded,
+    })
+}

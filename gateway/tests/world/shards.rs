@@ -1,0 +1,75 @@
+//! A storage node in memory: shards in a map, which can be lost on demand.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use model::checksum::block_checksums;
+use model::ids::{DiskId, Incarnation, ShardId};
+use model::limits::BLOCK_BYTES;
+use model::shard::{ShardBlocks, ShardError, ShardRead, ShardRequest, ShardResponse};
+use wire::BoxFuture;
+use wire::network::Service;
+
+/// All disks of the cluster.
+#[derive(Default)]
+pub struct MemoryShards {
+    shards: Mutex<BTreeMap<(DiskId, ShardId), Bytes>>,
+}
+
+impl MemoryShards {
+    /// How many shards there are.
+    pub fn count(&self) -> usize {
+        self.shards.lock().expect("shards").len()
+    }
+
+    /// Loses every shard of these disks.
+    pub fn lose(&self, disks: std::ops::Range<u32>) {
+        self.shards.lock().expect("shards").retain(|(disk, _), _| !disks.contains(&disk.0));
+    }
+
+    fn read(&self, disk: DiskId, read: ShardRead) -> Result<ShardBlocks, ShardError> {
+        let shards = self.shards.lock().expect("shards");
+        let payload = shards.get(&(disk, read.id)).ok_or(ShardError::NotFound(disk, read.id))?;
+        let first_block = read.offset / BLOCK_BYTES;
+        let start = (first_block * BLOCK_BYTES) as usize;
+        let end = (read.offset + read.length).next_multiple_of(BLOCK_BYTES) as usize;
+        let end = end.min(payload.len());
+        let blocks = first_block as usize..end.div_ceil(BLOCK_BYTES as usize);
+        Ok(ShardBlocks {
+            first_block,
+            payload: payload.slice(start..end),
+            checksums: block_checksums(read.id, payload)[blocks].to_vec(),
+            shard_bytes: payload.len() as u32,
+        })
+    }
+
+    fn answer(&self, request: ShardRequest) -> ShardResponse {
+        match request {
+            ShardRequest::Append { disk, shards, .. } => {
+                let mut all = self.shards.lock().expect("shards");
+                for shard in shards {
+                    all.insert((disk, shard.id), shard.payload);
+                }
+                ShardResponse::Appended { incarnation: Incarnation(1), position: 1 }
+            }
+            ShardRequest::Sync { .. } => ShardResponse::Synced,
+            ShardRequest::Read { disk, reads } => {
+                ShardResponse::Read(reads.into_iter().map(|read| self.read(disk, read)).collect())
+            }
+            ShardRequest::Delete { disk, extents } => {
+                let mut all = self.shards.lock().expect("shards");
+                all.retain(|(on, shard), _| *on != disk || !extents.contains(&shard.extent));
+                ShardResponse::Deleted
+            }
+            ShardRequest::Inventory { .. } => ShardResponse::Inventory(Vec::new()),
+            ShardRequest::Status => ShardResponse::Status(Vec::new()),
+        }
+    }
+}
+
+impl Service<ShardRequest, ShardResponse> for MemoryShards {
+    fn serve(&self, request: ShardRequest) -> BoxFuture<'_, ShardResponse> {
+        Box::pin(std::future::ready(self.answer(request)))
+    }
+}

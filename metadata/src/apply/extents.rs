@@ -1,0 +1,159 @@
+//! Extents: references up and down, garbage, the repair queue.
+//!
+//! What always holds: an extent's references are the manifests and uploaded parts that name it; at
+//! none it is in the garbage table and not in the repair table.
+
+use std::collections::HashSet;
+
+use model::command::{GarbageKey, LackingExtent, Outcome, Refusal};
+use model::extent::{Extent, SlotSet};
+use model::ids::{BucketId, ExtentId};
+use model::version::Part;
+
+use super::{Step, Stop};
+use crate::state::StateError;
+use crate::tables::TableId;
+use crate::tables::extents::{ExtentOwner, ExtentRecord};
+use crate::tables::garbage::{self, Garbage};
+use crate::tables::repair::{self, Repair};
+
+impl Step<'_, '_> {
+    /// Refuses parts with extents that can't be new: malformed ones, of an ended session, of a PG
+    /// that isn't, or with an id that was used before.
+    pub(super) fn check_new_extents(&mut self, parts: &[Part]) -> Result<(), Stop> {
+        let mut seen = HashSet::new();
+        for extent in parts.iter().flat_map(|part| &part.extents) {
+            if !seen.insert(extent.id) || !self.is_well_placed(extent) {
+                return Err(Refusal::InvalidCommand.into());
+            }
+            if !self.memory.is_open(extent.id.session) {
+                return Err(Refusal::SessionEnded.into());
+            }
+            if self.tables.get::<ExtentRecord>(&extent.id.to_key())?.is_some() {
+                return Err(Refusal::InvalidCommand.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn is_well_placed(&self, extent: &Extent) -> bool {
+        let coding = extent.coding;
+        let is_in_width = extent.missing.0 >> coding.width() == 0;
+        let is_readable = extent.missing.len() <= u32::from(coding.parity());
+        let directory = self.memory.directory();
+        let pg = directory.map.as_ref().and_then(|map| map.pg(extent.id.pg));
+        is_in_width && is_readable && pg.is_some_and(|pg| pg.coding == coding)
+    }
+
+    /// Records new extents with one reference each; those with missing slots enter the repair
+    /// queue in the same step (I-2).
+    pub(super) fn add_extents(
+        &mut self,
+        bucket: BucketId,
+        owner: ExtentOwner,
+        parts: &[Part],
+    ) -> Result<(), StateError> {
+        for extent in parts.iter().flat_map(|part| &part.extents) {
+            let record = ExtentRecord {
+                coding: extent.coding,
+                length: extent.length,
+                references: 1,
+                bucket,
+                owner,
+                lacking: extent.missing,
+            };
+            self.tables.set(&extent.id.to_key(), &record)?;
+            if !extent.missing.is_empty() {
+                let key = repair::key(extent.id, extent.coding, extent.missing);
+                self.tables.set(&key, &Repair { lacking: extent.missing })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One more reference for each extent of `parts`.
+    pub(super) fn share_extents(&mut self, parts: &[Part]) -> Result<(), StateError> {
+        for extent in parts.iter().flat_map(|part| &part.extents) {
+            let mut record = self.owned(extent.id)?;
+            record.references += 1;
+            self.tables.set(&extent.id.to_key(), &record)?;
+        }
+        Ok(())
+    }
+
+    /// Says that the extents of `parts` belong to `owner` from now on.
+    pub(super) fn hand_over_extents(
+        &mut self,
+        parts: &[Part],
+        owner: ExtentOwner,
+    ) -> Result<(), StateError> {
+        for extent in parts.iter().flat_map(|part| &part.extents) {
+            let mut record = self.owned(extent.id)?;
+            record.owner = owner;
+            self.tables.set(&extent.id.to_key(), &record)?;
+        }
+        Ok(())
+    }
+
+    /// One reference less for each extent of `parts`; at none it becomes garbage.
+    pub(super) fn release_extents(&mut self, parts: &[Part]) -> Result<(), StateError> {
+        for extent in parts.iter().flat_map(|part| &part.extents) {
+            let mut record = self.owned(extent.id)?;
+            record.references -= 1;
+            if record.references == 0 {
+                self.unqueue_repair(extent.id, &record)?;
+                record.lacking = SlotSet::default();
+                let key = garbage::key(GarbageKey { since: self.now, extent: extent.id });
+                let garbage = Garbage { coding: record.coding, length: record.length };
+                self.tables.set(&key, &garbage)?;
+            }
+            self.tables.set(&extent.id.to_key(), &record)?;
+        }
+        Ok(())
+    }
+
+    /// An extent that a manifest names: it must be there with a reference.
+    fn owned(&mut self, id: ExtentId) -> Result<ExtentRecord, StateError> {
+        self.tables
+            .get::<ExtentRecord>(&id.to_key())?
+            .filter(|record| record.references > 0)
+            .ok_or_else(|| StateError::Damaged(format!("extent {id} is named but not there")))
+    }
+
+    fn unqueue_repair(&mut self, id: ExtentId, record: &ExtentRecord) -> Result<(), StateError> {
+        if !record.lacking.is_empty() {
+            let key = repair::key(id, record.coding, record.lacking);
+            self.tables.remove(TableId::Repair, &key)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn queue_repair(&mut self, lacking: &[LackingExtent]) -> Result<Outcome, Stop> {
+        for item in lacking {
+            let key = item.extent.to_key();
+            let Some(mut record) = self.tables.get::<ExtentRecord>(&key)? else {
+                continue;
+            };
+            let within = SlotSet(item.slots.0 & ((1u32 << record.coding.width()) - 1));
+            let union = record.lacking.union(within);
+            if record.references == 0 || union == record.lacking {
+                continue;
+            }
+            self.unqueue_repair(item.extent, &record)?;
+            record.lacking = union;
+            self.tables.set(&key, &record)?;
+            let key = repair::key(item.extent, record.coding, union);
+            self.tables.set(&key, &Repair { lacking: union })?;
+        }
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn collect_garbage(&mut self, collected: &[GarbageKey]) -> Result<Outcome, Stop> {
+        for item in collected {
+            if self.tables.remove(TableId::Garbage, &garbage::key(*item))?.is_some() {
+                self.tables.remove(TableId::Extents, &item.extent.to_key())?;
+            }
+        }
+        Ok(Outcome::Done)
+    }
+}

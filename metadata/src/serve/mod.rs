@@ -1,0 +1,128 @@
+//! What a metadata replica answers to gateways and storage nodes.
+//!
+//! In: [`MetadataRequest`]. Out: [`MetadataResponse`]. Only the leader answers, but for the
+//! status; every query is linearizable by read index, never by a lease (I-4); a fenced replica
+//! answers nothing (I-13).
+
+mod heartbeats;
+mod proposals;
+mod read_index;
+mod status;
+
+use std::sync::Arc;
+
+use model::ids::ReplicaId;
+use model::query::{Answer, MetadataError, MetadataRequest, MetadataResponse, Query};
+use openraft::type_config::async_runtime::watch::WatchReceiver;
+use wire::BoxFuture;
+use wire::clock::Clock;
+use wire::network::Service;
+
+use crate::raft::Raft;
+use crate::read;
+use crate::state::{Fence, StateError, StateMachine};
+
+pub use heartbeats::Heartbeats;
+use proposals::Proposals;
+use read_index::ReadIndex;
+
+/// One replica's metadata service.
+pub struct MetadataService {
+    replica: ReplicaId,
+    raft: Raft,
+    machine: Arc<StateMachine>,
+    fence: Arc<Fence>,
+    proposals: Arc<Proposals>,
+    read_index: Arc<ReadIndex>,
+    heartbeats: Arc<Heartbeats>,
+}
+
+impl MetadataService {
+    /// A service on top of a replica's Raft and state machine.
+    pub fn new(
+        replica: ReplicaId,
+        raft: Raft,
+        machine: Arc<StateMachine>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let fence = Arc::clone(machine.fence());
+        let proposals = Arc::new(Proposals::new(raft.clone(), Arc::clone(&clock)));
+        Self {
+            replica,
+            read_index: Arc::new(ReadIndex::new(raft.clone(), Arc::clone(&clock))),
+            heartbeats: Arc::new(Heartbeats::new(clock)),
+            raft,
+            machine,
+            fence,
+            proposals,
+        }
+    }
+
+    /// Looks after the storage nodes' disks, for as long as this replica leads; ends with the
+    /// replica.
+    pub async fn watch_disks(&self) {
+        self.heartbeats.watch(&self.raft, &self.machine, &self.proposals).await;
+    }
+
+    async fn answer(&self, request: MetadataRequest) -> Result<MetadataResponse, MetadataError> {
+        if let MetadataRequest::Status = request {
+            let status = self.status().await;
+            return Ok(MetadataResponse::Status(Box::new(status)));
+        }
+        if self.fence.is_set() {
+            return Err(MetadataError::Fenced);
+        }
+        self.check_leader()?;
+        match request {
+            MetadataRequest::Propose(commands) => {
+                self.proposals.propose(commands).await.map(MetadataResponse::Outcomes)
+            }
+            MetadataRequest::Query(query) => {
+                let answer = self.query(query).await?;
+                Ok(MetadataResponse::Answer(Box::new(answer)))
+            }
+            MetadataRequest::Heartbeat(heartbeat) => {
+                let proposals = &self.proposals;
+                let epoch = self.heartbeats.take(heartbeat, &self.machine, proposals);
+                Ok(MetadataResponse::HeartbeatTaken { epoch })
+            }
+            MetadataRequest::Status => Err(MetadataError::Unavailable),
+        }
+    }
+
+    /// Refuses at once what another replica must answer.
+    fn check_leader(&self) -> Result<(), MetadataError> {
+        let leader = self.raft.server_metrics().borrow_watched().current_leader;
+        if leader == Some(self.replica.0) {
+            Ok(())
+        } else {
+            Err(MetadataError::NotLeader { leader: leader.map(ReplicaId) })
+        }
+    }
+
+    async fn query(&self, query: Query) -> Result<Answer, MetadataError> {
+        self.read_index.confirm().await?;
+        metrics::counter!("drystone_metadata_queries_total").increment(1);
+        let is_inline = read::is_cheap(&query) && !self.machine.has_pending();
+        let answer = if is_inline {
+            read::answer(&self.machine, &query)
+        } else {
+            let machine = Arc::clone(&self.machine);
+            tokio::task::spawn_blocking(move || read::answer(&machine, &query))
+                .await
+                .map_err(|_| MetadataError::Unavailable)?
+        };
+        answer.map_err(|error| match error {
+            StateError::Damaged(_)
+            | StateError::Database(_)
+            | StateError::Io(_)
+            | StateError::Fenced => MetadataError::Fenced,
+        })
+    }
+}
+
+impl Service<MetadataRequest, MetadataResponse> for MetadataService {
+    fn serve(&self, request: MetadataRequest) -> BoxFuture<'_, MetadataResponse> {
+        Box::pin(async move { self.answer(request).await.unwrap_or_else(MetadataResponse::Failed) })
+    }
+}

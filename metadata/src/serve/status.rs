@@ -1,0 +1,68 @@
+//! What a replica tells of itself.
+
+use std::sync::Arc;
+
+use model::ids::ReplicaId;
+use model::query::{MetadataStatus, TableDigest};
+use openraft::ServerState;
+use openraft::type_config::async_runtime::watch::WatchReceiver;
+
+use super::MetadataService;
+use crate::tables::TableId;
+
+impl MetadataService {
+    /// Everything at one applied index, as far as this replica is.
+    pub(super) async fn status(&self) -> MetadataStatus {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let state = if self.fence.is_set() {
+            "fenced"
+        } else {
+            match metrics.state {
+                ServerState::Leader => "leader",
+                ServerState::Follower => "follower",
+                ServerState::Candidate => "candidate",
+                ServerState::Learner => "learner",
+                ServerState::Shutdown => "stopped",
+            }
+        };
+        metrics::gauge!("drystone_metadata_raft_term").set(metrics.current_term as f64);
+        let mut status = MetadataStatus {
+            replica: self.replica,
+            leader: metrics.current_leader.map(ReplicaId),
+            term: metrics.current_term,
+            state: state.to_owned(),
+            last_log_index: metrics.last_log_index.unwrap_or_default(),
+            last_applied_index: metrics.last_applied.map_or(0, |id| id.index),
+            snapshot_index: metrics.snapshot.map_or(0, |id| id.index),
+            voters: metrics.membership_config.membership().voter_ids().map(ReplicaId).collect(),
+            ..MetadataStatus::default()
+        };
+        if self.raft.is_leader() {
+            status.disks = self.heartbeats.reports();
+        }
+        let machine = Arc::clone(&self.machine);
+        let summary = tokio::task::spawn_blocking(move || machine.summary()).await;
+        let Ok(Ok(summary)) = summary else {
+            return status;
+        };
+        status.last_applied_index = summary.applied.last.map_or(0, |id| id.index);
+        metrics::gauge!("drystone_metadata_last_applied").set(status.last_applied_index as f64);
+        status.objects = summary.objects;
+        status.object_bytes = summary.object_bytes;
+        let rows = |table: TableId| summary.digests.0[table as usize].rows;
+        status.garbage = rows(TableId::Garbage);
+        status.repairs = rows(TableId::Repair);
+        status.buckets = rows(TableId::Buckets);
+        status.tables = TableId::ALL
+            .into_iter()
+            .zip(summary.digests.0)
+            .map(|(table, digest)| TableDigest {
+                table: table.name().to_owned(),
+                rows: digest.rows,
+                digest: digest.sum,
+            })
+            .collect();
+        status.map_epoch = self.machine.directory().map.as_ref().map_or(0, |map| map.epoch);
+        status
+    }
+}

@@ -1,0 +1,433 @@
+//! The state machine of one replica: takes committed entries, applies them in bulk, answers.
+//!
+//! In: committed entries, some with a proposer that waits. Out: outcomes to those, views of the
+//! tables to queries. What always holds: the applied position is written in the same transaction
+//! as what it covers; any failure of the tables, or a panic in the database, fences the replica.
+//!
+//! Followers only keep what is committed and write it in bulk, in one transaction, when there is
+//! enough of it or somebody needs the state. After a crash, the log replays what was lost.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use openraft::EntryPayload;
+use openraft::storage::{ApplyResponder, EntryResponder};
+use redb::Database;
+use tokio::sync::Notify;
+use wire::clock::Clock;
+use wire::disk::Disk;
+
+use super::database::{self, Applied};
+use super::{Fence, StateError, snapshot};
+use crate::apply::{Directory, Memory, apply};
+use crate::limits::{APPLY_BYTES_MAX, APPLY_COMMANDS_MAX, CHECKPOINT_COMMANDS};
+use crate::raft::types::{LogId, Outcomes, StoredConfig, StoredLogId, TypeConfig};
+use crate::tables::{Digests, Tables, View};
+
+/// The state's file.
+pub(super) const STATE_FILE: &str = "state.redb";
+
+/// A new state's file, until it takes the old one's place.
+pub(super) const NEW_STATE_FILE: &str = "state.new";
+
+/// Entries with those who wait for them.
+pub type Entries = Vec<EntryResponder<TypeConfig>>;
+
+/// The state machine. Shared by Raft's adaptor, the service and the flushing task.
+pub struct StateMachine {
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    fence: Arc<Fence>,
+    state: Mutex<State>,
+    /// Committed, not yet in the tables. Its lock is taken after that of `state`, if both are.
+    pending: Mutex<Pending>,
+    pending_arrived: Notify,
+    directory: Arc<RwLock<Directory>>,
+    /// The same as in `state`, for views: they don't wait for a commit.
+    database: RwLock<Arc<Database>>,
+    shared: Mutex<Shared>,
+}
+
+/// The view that queries share until the next commit.
+#[derive(Default)]
+struct Shared {
+    view: Option<Arc<View>>,
+    /// Counts commits.
+    generation: u64,
+}
+
+/// What a transaction changes.
+pub(super) struct State {
+    pub(super) database: Arc<Database>,
+    pub(super) memory: Memory,
+    pub(super) digests: Digests,
+    pub(super) applied: Applied,
+    /// Commands since the state was made durable.
+    unsynced: u64,
+}
+
+#[derive(Default)]
+struct Pending {
+    entries: VecDeque<EntryResponder<TypeConfig>>,
+    commands: usize,
+    bytes: usize,
+}
+
+impl StateMachine {
+    /// Makes an empty state on `disk`.
+    pub fn create(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        fence: Arc<Fence>,
+    ) -> Result<Self, StateError> {
+        let database = guarded(|| database::create(&disk.path().join(STATE_FILE)))?;
+        disk.sync_directory()?;
+        Self::with(disk, clock, fence, database)
+    }
+
+    /// Opens and checks the state on `disk`.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        fence: Arc<Fence>,
+    ) -> Result<Self, StateError> {
+        let database = guarded(|| database::open(&disk.path().join(STATE_FILE)))?;
+        Self::with(disk, clock, fence, database)
+    }
+
+    fn with(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        fence: Arc<Fence>,
+        database: Database,
+    ) -> Result<Self, StateError> {
+        let directory = Arc::new(RwLock::new(Directory::default()));
+        let state = guarded(|| State::load(Arc::new(database), Arc::clone(&directory)))?;
+        let database = RwLock::new(Arc::clone(&state.database));
+        Ok(Self {
+            disk,
+            clock,
+            fence,
+            state: Mutex::new(state),
+            pending: Mutex::default(),
+            pending_arrived: Notify::new(),
+            directory,
+            database,
+            shared: Mutex::default(),
+        })
+    }
+
+    /// The disk that holds the state.
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// The replica's fence.
+    pub fn fence(&self) -> &Arc<Fence> {
+        &self.fence
+    }
+
+    /// Buckets and cluster map as they are now.
+    pub fn directory(&self) -> std::sync::RwLockReadGuard<'_, Directory> {
+        self.directory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes committed entries without writing them; says whether they should be written now, as
+    /// somebody waits or there are enough.
+    pub fn take(&self, entries: Entries) -> Taken {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut is_awaited = false;
+        for (entry, responder) in entries {
+            is_awaited |= responder.is_some();
+            if let EntryPayload::Normal(batch) = &entry.payload {
+                pending.commands += batch.commands().len();
+                pending.bytes += batch.encoded().len();
+            }
+            pending.entries.push_back((entry, responder));
+        }
+        let taken = Taken {
+            commands: pending.commands,
+            is_due: is_awaited
+                || pending.commands >= APPLY_COMMANDS_MAX
+                || pending.bytes >= APPLY_BYTES_MAX
+                || pending.entries.len() >= APPLY_COMMANDS_MAX,
+        };
+        drop(pending);
+        if !taken.is_due {
+            self.pending_arrived.notify_one();
+        }
+        taken
+    }
+
+    /// Whether entries wait to be written.
+    pub fn has_pending(&self) -> bool {
+        !self.pending.lock().unwrap_or_else(PoisonError::into_inner).entries.is_empty()
+    }
+
+    /// Ends when entries were taken that nobody waits for.
+    pub async fn pending_arrived(&self) {
+        self.pending_arrived.notified().await;
+    }
+
+    /// Writes everything pending in one transaction and answers those who wait.
+    pub fn flush(&self) -> Result<(), StateError> {
+        let mut state = self.lock()?;
+        self.flush_locked(&mut state)
+    }
+
+    /// Writes everything pending, if the state isn't in use elsewhere; says whether it did.
+    pub fn try_flush(&self) -> Result<bool, StateError> {
+        if self.fence.is_set() {
+            return Err(StateError::Fenced);
+        }
+        match self.state.try_lock() {
+            Ok(mut state) => self.flush_locked(&mut state).map(|()| true),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Whether enough was written since the state was last made durable.
+    pub fn is_checkpoint_due(&self) -> bool {
+        let state = self.state.try_lock();
+        state.is_ok_and(|state| state.unsynced >= CHECKPOINT_COMMANDS)
+    }
+
+    /// Makes the state durable, with all that is pending. Blocks on the disk.
+    pub fn checkpoint(&self) -> Result<(), StateError> {
+        let mut state = self.lock()?;
+        self.flush_locked(&mut state)?;
+        self.checkpoint_locked(&mut state)
+    }
+
+    /// The applied position, with all that is pending.
+    pub fn applied(&self) -> Result<Applied, StateError> {
+        let mut state = self.lock()?;
+        self.flush_locked(&mut state)?;
+        Ok(state.applied.clone())
+    }
+
+    /// What is kept beside the tables, for the status: applied position, digests, totals.
+    pub fn summary(&self) -> Result<Summary, StateError> {
+        let mut state = self.lock()?;
+        self.flush_locked(&mut state)?;
+        Ok(Summary {
+            applied: state.applied.clone(),
+            digests: state.digests,
+            objects: state.memory.counters.objects,
+            object_bytes: state.memory.counters.object_bytes,
+        })
+    }
+
+    /// A view of everything that is committed; shared until the next change.
+    pub fn view(&self) -> Result<Arc<View>, StateError> {
+        if self.has_pending() {
+            self.flush()?;
+        }
+        let generation = {
+            let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(view) = &shared.view {
+                return Ok(Arc::clone(view));
+            }
+            shared.generation
+        };
+        let database = Arc::clone(&self.database.read().unwrap_or_else(PoisonError::into_inner));
+        let view = Arc::new(self.fenced(|| View::new(&database))?);
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        // A view from before a commit must not be given to those who come after it.
+        if shared.generation == generation {
+            shared.view = Some(Arc::clone(&view));
+        }
+        Ok(view)
+    }
+
+    fn outdate_views(&self) {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.view = None;
+        shared.generation += 1;
+    }
+
+    /// Runs a query's work on a view: damage and panics fence the replica.
+    pub fn read<T>(
+        &self,
+        work: impl FnOnce(&View) -> Result<T, StateError>,
+    ) -> Result<T, StateError> {
+        if self.fence.is_set() {
+            return Err(StateError::Fenced);
+        }
+        let view = self.view()?;
+        self.fenced(|| work(&view))
+    }
+
+    /// Reads every row and compares with the digests; damage fences the replica.
+    pub fn verify_tables(&self) -> Result<(), StateError> {
+        let (view, expected) = {
+            let mut state = self.lock()?;
+            self.flush_locked(&mut state)?;
+            (self.fenced(|| View::new(&state.database))?, state.digests)
+        };
+        self.fenced(|| {
+            let found = view.digests()?;
+            if found == expected {
+                Ok(())
+            } else {
+                Err(StateError::Damaged("the tables don't match their digests".to_owned()))
+            }
+        })
+    }
+
+    /// A view for a snapshot, durable with all before it, so that the log may be purged.
+    pub(super) fn durable_view(&self) -> Result<View, StateError> {
+        let mut state = self.lock()?;
+        self.flush_locked(&mut state)?;
+        self.checkpoint_locked(&mut state)?;
+        self.fenced(|| View::new(&state.database))
+    }
+
+    /// Replaces the whole state by that of a snapshot file.
+    pub fn install(&self, file: &snapshot::SnapshotFile) -> Result<(), StateError> {
+        let mut state = self.lock()?;
+        // What was pending is covered by the snapshot.
+        *self.pending.lock().unwrap_or_else(PoisonError::into_inner) = Pending::default();
+        let next = self.fenced(|| {
+            let path: PathBuf = self.disk.path().join(NEW_STATE_FILE);
+            let database = snapshot::restore(file, &path)?;
+            // The file was synced by its last commit; now it takes the old one's place.
+            self.disk.rename(NEW_STATE_FILE, STATE_FILE)?;
+            self.disk.sync_directory()?;
+            State::load(Arc::new(database), Arc::clone(&self.directory))
+        })?;
+        *self.database.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next.database);
+        *state = next;
+        self.outdate_views();
+        Ok(())
+    }
+
+    fn lock(&self) -> Result<MutexGuard<'_, State>, StateError> {
+        if self.fence.is_set() {
+            return Err(StateError::Fenced);
+        }
+        Ok(self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn checkpoint_locked(&self, state: &mut State) -> Result<(), StateError> {
+        if state.unsynced > 0 {
+            let database = Arc::clone(&state.database);
+            self.fenced(|| database::checkpoint(&database))?;
+            state.unsynced = 0;
+        }
+        Ok(())
+    }
+
+    fn flush_locked(&self, state: &mut State) -> Result<(), StateError> {
+        let pending =
+            std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+        if pending.entries.is_empty() {
+            return Ok(());
+        }
+        let started = self.clock.monotonic();
+        let answers = self.fenced(|| state.write(pending.entries))?;
+        self.outdate_views();
+        let spent = self.clock.monotonic().saturating_sub(started);
+        metrics::histogram!("drystone_metadata_apply_seconds").record(spent.as_secs_f64());
+        metrics::histogram!("drystone_metadata_apply_commands").record(pending.commands as f64);
+        for (responder, outcomes) in answers {
+            responder.send(outcomes);
+        }
+        Ok(())
+    }
+
+    /// Runs work on the database; an error or panic fences the replica.
+    fn fenced<T>(&self, work: impl FnOnce() -> Result<T, StateError>) -> Result<T, StateError> {
+        guarded(work).inspect_err(|error| self.fence.set(&error.to_string()))
+    }
+}
+
+/// What [`StateMachine::take`] found.
+#[derive(Clone, Copy, Debug)]
+pub struct Taken {
+    /// Commands that wait to be written.
+    pub commands: usize,
+    /// Whether they should be written now.
+    pub is_due: bool,
+}
+
+/// What is known of the tables without reading them.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// The applied position.
+    pub applied: Applied,
+    /// Rows and digest of each table at that position.
+    pub digests: Digests,
+    /// Objects.
+    pub objects: u64,
+    /// Their bytes.
+    pub object_bytes: u64,
+}
+
+/// Turns a panic of the database, which asserts what a damaged file breaks, into damage.
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, StateError>) -> Result<T, StateError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        Err(StateError::Damaged(format!("the database panicked: {text}")))
+    })
+}
+
+type Answer = (ApplyResponder<TypeConfig>, Outcomes);
+
+impl State {
+    fn load(
+        database: Arc<Database>,
+        directory: Arc<RwLock<Directory>>,
+    ) -> Result<Self, StateError> {
+        let (applied, digests) = database::read_applied(&database)?;
+        let memory = Memory::load(&View::new(&database)?, directory)?;
+        Ok(Self { database, memory, digests, applied, unsynced: 0 })
+    }
+
+    /// Applies entries in one transaction.
+    fn write(
+        &mut self,
+        entries: impl IntoIterator<Item = EntryResponder<TypeConfig>>,
+    ) -> Result<Vec<Answer>, StateError> {
+        let transaction = database::begin(&self.database)?;
+        let mut tables = Tables::new(&transaction, self.digests);
+        let mut answers = Vec::new();
+        for (entry, responder) in entries {
+            let mut outcomes = Vec::new();
+            match &entry.payload {
+                EntryPayload::Blank => {}
+                EntryPayload::Normal(batch) => {
+                    self.unsynced += batch.commands().len() as u64;
+                    for envelope in batch.commands() {
+                        outcomes.push(apply(&mut tables, &mut self.memory, envelope)?);
+                    }
+                }
+                EntryPayload::Membership(membership) => {
+                    self.applied.membership = StoredConfig::new(Some(entry.log_id), membership);
+                }
+            }
+            self.unsynced += 1;
+            self.applied.last = Some(StoredLogId::from(entry.log_id));
+            if let Some(responder) = responder {
+                answers.push((responder, Outcomes(outcomes)));
+            }
+        }
+        self.memory.save(&mut tables)?;
+        self.digests = tables.digests();
+        drop(tables);
+        database::write_applied(&transaction, &self.applied, self.digests)?;
+        transaction.commit()?;
+        Ok(answers)
+    }
+}
+
+/// The position of an applied state, as Raft has it.
+pub(crate) fn last_applied(applied: &Applied) -> Option<LogId> {
+    applied.last.map(LogId::from)
+}

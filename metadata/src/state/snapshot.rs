@@ -1,0 +1,309 @@
+//! Snapshots: all rows of all tables in one file, chunk by chunk, each chunk checksummed.
+//!
+//! In: a view of the tables. Out: a file that makes the same tables anywhere (I-11). The form is
+//! told in FORMAT.md. A snapshot is written to a temporary file, synced and renamed.
+
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::Database;
+use twox_hash::XxHash3_64;
+use wire::disk::{Disk, DiskFile, OpenMode};
+
+use super::database::{self, Applied};
+use super::{StateError, StateMachine};
+use crate::limits::SNAPSHOT_CHUNK_BYTES;
+use crate::raft::types::SnapshotMeta;
+use crate::tables::{Digests, TableId, Tables, View, Walk};
+
+const MAGIC: [u8; 8] = *b"DRYSNAP\x01";
+const HEADER_BYTES: u64 = 16;
+const CHUNK_HEADER_BYTES: u64 = 16;
+
+/// The current snapshot's name.
+pub const SNAPSHOT: &str = "snapshot";
+/// A snapshot under construction.
+const SNAPSHOT_TEMPORARY: &str = "snapshot.tmp";
+
+/// Rows that a restored state takes in one transaction.
+const RESTORE_ROWS: usize = 20_000;
+
+/// A snapshot's file, open for reading.
+#[derive(Clone)]
+pub struct SnapshotFile {
+    file: Arc<dyn DiskFile>,
+}
+
+impl SnapshotFile {
+    /// A snapshot in `file`.
+    pub fn new(file: Arc<dyn DiskFile>) -> Self {
+        Self { file }
+    }
+
+    /// The current snapshot on `disk`, if there is one.
+    pub fn current(disk: &dyn Disk) -> io::Result<Option<Self>> {
+        match disk.open(SNAPSHOT, OpenMode::Read) {
+            Ok(file) => Ok(Some(Self { file })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Bytes.
+    pub fn length(&self) -> io::Result<u64> {
+        self.file.length()
+    }
+
+    /// A piece of the file; empty at its end.
+    pub fn piece(&self, offset: u64) -> io::Result<Vec<u8>> {
+        let left = self.file.length()?.saturating_sub(offset);
+        let mut piece = vec![0; left.min(SNAPSHOT_CHUNK_BYTES as u64) as usize];
+        self.file.read_exact_at(&mut piece, offset)?;
+        Ok(piece)
+    }
+
+    /// What the snapshot covers.
+    pub fn meta(&self) -> Result<SnapshotMeta, StateError> {
+        let (applied, _) = Reader::new(self)?.head()?;
+        Ok(SnapshotMeta {
+            last_log_id: super::machine::last_applied(&applied),
+            last_membership: applied.membership.to_stored()?,
+        })
+    }
+
+    /// Keeps a copy as the current snapshot of `disk`.
+    pub fn keep(&self, disk: &dyn Disk) -> io::Result<()> {
+        let file = new_file(disk, SNAPSHOT_TEMPORARY)?;
+        let mut offset = 0;
+        loop {
+            let piece = self.piece(offset)?;
+            if piece.is_empty() {
+                break;
+            }
+            file.write_at(&[IoSlice::new(&piece)], offset)?;
+            offset += piece.len() as u64;
+        }
+        publish(disk, &*file)
+    }
+}
+
+/// Makes a new, empty file, in place of one that a crash left.
+pub fn new_file(disk: &dyn Disk, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+    match disk.remove(name) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    disk.open(name, OpenMode::CreateNew)
+}
+
+/// The content is synced, then gets its name, then the name is synced: a crash leaves the old
+/// snapshot or the new one.
+fn publish(disk: &dyn Disk, file: &dyn DiskFile) -> io::Result<()> {
+    file.sync_data()?;
+    disk.rename(SNAPSHOT_TEMPORARY, SNAPSHOT)?;
+    disk.sync_directory()
+}
+
+impl StateMachine {
+    /// Writes a snapshot of the state as it is now. The state is durable before this returns.
+    pub fn build_snapshot(&self) -> Result<SnapshotFile, StateError> {
+        let view = self.durable_view()?;
+        let disk = &**self.disk();
+        let result = super::machine::guarded(|| {
+            let file = new_file(disk, SNAPSHOT_TEMPORARY)?;
+            write(&view, &*file)?;
+            publish(disk, &*file)?;
+            Ok(SnapshotFile { file })
+        });
+        result.inspect_err(|error| self.fence().set(&error.to_string()))
+    }
+}
+
+fn write(view: &View, file: &dyn DiskFile) -> Result<(), StateError> {
+    let (applied, digests) = database::read_applied_in(view.transaction())?;
+    let mut writer = Writer { file, offset: HEADER_BYTES, chunks: 0, total: 0 };
+    file.write_at(&[IoSlice::new(&MAGIC), IoSlice::new(&[0; 8])], 0)?;
+    let mut head = Vec::new();
+    minicbor::encode(&applied, &mut head)
+        .map_err(|error| StateError::Damaged(error.to_string()))?;
+    head.extend_from_slice(&digests.to_bytes());
+    writer.chunk(&head)?;
+    let mut chunk = Vec::with_capacity(SNAPSHOT_CHUNK_BYTES + 4096);
+    for table in TableId::ALL {
+        view.walk(table, b"", b"", |key, value| {
+            chunk.push(table as u8);
+            chunk.extend_from_slice(&(key.len() as u32).to_le_bytes());
+            chunk.extend_from_slice(&(value.len() as u32).to_le_bytes());
+            chunk.extend_from_slice(key);
+            chunk.extend_from_slice(value);
+            if chunk.len() >= SNAPSHOT_CHUNK_BYTES {
+                writer.chunk(&chunk)?;
+                chunk.clear();
+            }
+            Ok(Walk::On)
+        })?;
+    }
+    if !chunk.is_empty() {
+        writer.chunk(&chunk)?;
+    }
+    writer.end()
+}
+
+struct Writer<'a> {
+    file: &'a dyn DiskFile,
+    offset: u64,
+    chunks: u32,
+    /// Chained over the chunks' checksums.
+    total: u64,
+}
+
+impl Writer<'_> {
+    fn chunk(&mut self, content: &[u8]) -> Result<(), StateError> {
+        let sum = XxHash3_64::oneshot_with_seed(u64::from(self.chunks), content);
+        self.total = chain(self.total, sum);
+        self.put(content.len() as u32, sum, content)
+    }
+
+    /// The end is a chunk of no bytes whose checksum is that of all chunks.
+    fn end(&mut self) -> Result<(), StateError> {
+        self.put(0, self.total, &[])
+    }
+
+    fn put(&mut self, length: u32, sum: u64, content: &[u8]) -> Result<(), StateError> {
+        let mut header = [0; CHUNK_HEADER_BYTES as usize];
+        header[..4].copy_from_slice(&length.to_le_bytes());
+        header[4..8].copy_from_slice(&self.chunks.to_le_bytes());
+        header[8..].copy_from_slice(&sum.to_le_bytes());
+        self.file.write_at(&[IoSlice::new(&header), IoSlice::new(content)], self.offset)?;
+        self.offset += CHUNK_HEADER_BYTES + content.len() as u64;
+        self.chunks += 1;
+        Ok(())
+    }
+}
+
+fn chain(total: u64, sum: u64) -> u64 {
+    XxHash3_64::oneshot_with_seed(total, &sum.to_le_bytes())
+}
+
+struct Reader<'a> {
+    file: &'a dyn DiskFile,
+    length: u64,
+    offset: u64,
+    chunks: u32,
+    total: u64,
+}
+
+impl<'a> Reader<'a> {
+    fn new(snapshot: &'a SnapshotFile) -> Result<Self, StateError> {
+        let file = &*snapshot.file;
+        let mut header = [0; HEADER_BYTES as usize];
+        file.read_exact_at(&mut header, 0)?;
+        if header[..8] != MAGIC {
+            return Err(damaged("it has no header"));
+        }
+        Ok(Self { file, length: file.length()?, offset: HEADER_BYTES, chunks: 0, total: 0 })
+    }
+
+    fn head(&mut self) -> Result<(Applied, Digests), StateError> {
+        let head = self.next()?.ok_or_else(|| damaged("it is empty"))?;
+        let split = head.len().checked_sub(Digests::BYTES).ok_or_else(|| damaged("no digests"))?;
+        let (applied, digests) = head.split_at(split);
+        let applied = minicbor::decode(applied).map_err(|_| damaged("no position"))?;
+        Ok((applied, Digests::from_bytes(digests).ok_or_else(|| damaged("no digests"))?))
+    }
+
+    /// The next chunk, verified; `None` at a verified end.
+    fn next(&mut self) -> Result<Option<Vec<u8>>, StateError> {
+        let mut header = [0; CHUNK_HEADER_BYTES as usize];
+        self.file.read_exact_at(&mut header, self.offset)?;
+        let word = |at: usize| -> u32 {
+            header
+                .get(at..at + 4)
+                .and_then(|four| four.try_into().ok())
+                .map_or(0, u32::from_le_bytes)
+        };
+        let (length, number) = (word(0), word(4));
+        let sum = u64::from(word(8)) | u64::from(word(12)) << 32;
+        self.offset += CHUNK_HEADER_BYTES;
+        if number != self.chunks || u64::from(length) > self.length.saturating_sub(self.offset) {
+            return Err(damaged("a chunk is missing"));
+        }
+        if length == 0 {
+            return if sum == self.total { Ok(None) } else { Err(damaged("it has another end")) };
+        }
+        let mut content = vec![0; length as usize];
+        self.file.read_exact_at(&mut content, self.offset)?;
+        if XxHash3_64::oneshot_with_seed(u64::from(number), &content) != sum {
+            return Err(damaged("a chunk fails its checksum"));
+        }
+        self.offset += u64::from(length);
+        self.chunks += 1;
+        self.total = chain(self.total, sum);
+        Ok(Some(content))
+    }
+}
+
+fn damaged(what: &str) -> StateError {
+    StateError::Damaged(format!("the snapshot is damaged: {what}"))
+}
+
+/// Makes a durable database at `path` with the rows of a snapshot.
+pub(super) fn restore(snapshot: &SnapshotFile, path: &Path) -> Result<Database, StateError> {
+    let mut reader = Reader::new(snapshot)?;
+    let (applied, expected) = reader.head()?;
+    let database = database::create(path)?;
+    let mut digests = Digests::default();
+    let mut chunk = reader.next()?;
+    while chunk.is_some() {
+        let transaction = database::begin(&database)?;
+        let mut tables = Tables::new(&transaction, digests);
+        let mut rows = 0;
+        while let Some(content) = &chunk {
+            rows += restore_rows(&mut tables, content)?;
+            chunk = reader.next()?;
+            if rows >= RESTORE_ROWS {
+                break;
+            }
+        }
+        digests = tables.digests();
+        drop(tables);
+        transaction.commit()?;
+    }
+    if digests != expected {
+        return Err(damaged("its rows don't match their digests"));
+    }
+    let transaction = database::begin(&database)?;
+    database::write_applied(&transaction, &applied, digests)?;
+    transaction.commit()?;
+    database::checkpoint(&database)?;
+    Ok(database)
+}
+
+fn restore_rows(tables: &mut Tables<'_>, mut content: &[u8]) -> Result<usize, StateError> {
+    let mut rows = 0;
+    while !content.is_empty() {
+        let row = read_row(content).ok_or_else(|| damaged("a row is cut"))?;
+        tables.insert(row.table, row.key, row.value)?;
+        content = row.rest;
+        rows += 1;
+    }
+    Ok(rows)
+}
+
+struct SnapshotRow<'a> {
+    table: TableId,
+    key: &'a [u8],
+    value: &'a [u8],
+    rest: &'a [u8],
+}
+
+fn read_row(content: &[u8]) -> Option<SnapshotRow<'_>> {
+    let (table, rest) = content.split_first()?;
+    let (key_length, rest) = rest.split_first_chunk::<4>()?;
+    let (value_length, rest) = rest.split_first_chunk::<4>()?;
+    let (key, rest) = rest.split_at_checked(u32::from_le_bytes(*key_length) as usize)?;
+    let (value, rest) = rest.split_at_checked(u32::from_le_bytes(*value_length) as usize)?;
+    Some(SnapshotRow { table: TableId::from_number(*table)?, key, value, rest })
+}

@@ -1,0 +1,10 @@
+//! Integration tests of the metadata service.
+
+mod cluster;
+mod harness;
+mod listing;
+mod log_crash;
+mod log_suite;
+mod model_apply;
+mod snapshots;
+mod speed;

@@ -1,0 +1,493 @@
+//! Commands: everything that changes metadata. Each is one atomic step of the state machine.
+//!
+//! A command is proposed under a [`CommandId`]; proposing it again after a time-out has the effect
+//! of one (I-5), and is answered with the first outcome.
+
+use minicbor::{Decode, Encode};
+
+use crate::checksum::StoredChecksum;
+use crate::cluster_map::DiskState;
+use crate::coding::Coding;
+use crate::extent::SlotSet;
+use crate::ids::{
+    BucketId, ClusterId, DiskId, DiskUuid, ExtentId, ManifestId, NodeId, ReplicaId, SessionId,
+    UploadId,
+};
+use crate::names::{BucketName, ObjectKey};
+use crate::time::Timestamp;
+use crate::upload::{PartReference, Upload};
+use crate::version::{ETag, ObjectHeaders, Part};
+
+/// Names one proposal for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct CommandId {
+    /// The proposer's session; [`SessionId`] 0 for the few commands that may be repeated without
+    /// harm and so aren't remembered (opening a session, cluster map changes).
+    #[n(0)]
+    pub session: SessionId,
+    /// Counts up within the session.
+    #[n(1)]
+    pub sequence: u64,
+}
+
+/// A command with what belongs to its proposal.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct CommandEnvelope {
+    /// Its name.
+    #[n(0)]
+    pub id: CommandId,
+    /// The proposer has the outcome of every command of its session below this sequence number:
+    /// they need no longer be remembered.
+    #[n(1)]
+    pub acknowledged_below: u64,
+    /// The proposer's time. The state machine uses the greater of this and the last time + 1 ns.
+    #[n(2)]
+    pub proposed: Timestamp,
+    /// The command.
+    #[n(3)]
+    pub command: Command,
+}
+
+/// A condition on the object that a write replaces, checked in the same step (I-4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub enum WriteCondition {
+    /// None.
+    #[default]
+    #[n(0)]
+    Always,
+    /// `If-None-Match: *`: there is no such object.
+    #[n(1)]
+    Absent,
+    /// `If-Match: <etag>`: the object is there and has this entity tag.
+    #[n(2)]
+    Matches(#[n(0)] ETag),
+    /// `If-Match: *`: the object is there.
+    #[n(3)]
+    Present,
+}
+
+/// An object, and the body that it is expected to have still.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct SourceObject {
+    /// Its bucket.
+    #[n(0)]
+    pub bucket: BucketName,
+    /// Its key.
+    #[n(1)]
+    pub key: ObjectKey,
+    /// The body that was read.
+    #[n(2)]
+    pub manifest: ManifestId,
+}
+
+/// The new content of a key, written by PutObject.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct CommitObject {
+    /// The bucket.
+    #[n(0)]
+    pub bucket: BucketName,
+    /// The key.
+    #[n(1)]
+    pub key: ObjectKey,
+    /// The new body's name.
+    #[n(2)]
+    pub manifest: ManifestId,
+    /// Bytes.
+    #[n(3)]
+    pub size: u64,
+    /// Entity tag.
+    #[n(4)]
+    pub etag: ETag,
+    /// Headers.
+    #[n(5)]
+    pub headers: ObjectHeaders,
+    /// Checksum, where the client asked for one.
+    #[n(6)]
+    pub checksum: Option<StoredChecksum>,
+    /// The parts: one, or none for an empty body. Extents with missing slots enter the repair
+    /// queue in the same step (I-2).
+    #[n(7)]
+    pub parts: Vec<Part>,
+    /// The condition.
+    #[n(8)]
+    pub condition: WriteCondition,
+}
+
+/// A copy that shares the source's extents.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct CopyObject {
+    /// What to copy; refused with [`Refusal::SourceChanged`] if it has another body by now.
+    #[n(0)]
+    pub source: SourceObject,
+    /// The bucket to copy to.
+    #[n(1)]
+    pub bucket: BucketName,
+    /// The key to copy to; may be the source itself, with new headers.
+    #[n(2)]
+    pub key: ObjectKey,
+    /// The new body's name.
+    #[n(3)]
+    pub manifest: ManifestId,
+    /// New headers; `None` takes the source's.
+    #[n(4)]
+    pub headers: Option<ObjectHeaders>,
+    /// The condition on the object that is replaced.
+    #[n(5)]
+    pub condition: WriteCondition,
+}
+
+/// A part of a multipart upload.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct PutPart {
+    /// The bucket.
+    #[n(0)]
+    pub bucket: BucketName,
+    /// The key.
+    #[n(1)]
+    pub key: ObjectKey,
+    /// The upload.
+    #[n(2)]
+    pub upload: UploadId,
+    /// The part; replaces an earlier one of its number.
+    #[n(3)]
+    pub part: Part,
+    /// Set when the part's extents are shared with this object's (UploadPartCopy of a whole
+    /// object); refused with [`Refusal::SourceChanged`] if it has another body by now.
+    #[n(4)]
+    pub shared_with: Option<SourceObject>,
+}
+
+/// The end of a multipart upload: its parts become an object.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct CompleteUpload {
+    /// The bucket.
+    #[n(0)]
+    pub bucket: BucketName,
+    /// The key.
+    #[n(1)]
+    pub key: ObjectKey,
+    /// The upload.
+    #[n(2)]
+    pub upload: UploadId,
+    /// The parts, ascending by number. Each must be there with this MD5 (and checksum, if given),
+    /// else [`Refusal::InvalidPart`]. Parts that aren't named become garbage.
+    #[n(3)]
+    pub parts: Vec<PartReference>,
+    /// The new body's name.
+    #[n(4)]
+    pub manifest: ManifestId,
+    /// The entity tag that follows from the parts' MD5s.
+    #[n(5)]
+    pub etag: ETag,
+    /// The object's size that the proposer added up; refused if the parts have another by now.
+    #[n(6)]
+    pub size: u64,
+    /// The object's checksum that follows from the parts'.
+    #[n(7)]
+    pub checksum: Option<StoredChecksum>,
+    /// The condition on the object that is replaced.
+    #[n(8)]
+    pub condition: WriteCondition,
+}
+
+/// A change of the metadata.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Command {
+    /// Makes the cluster: its identity and coding. Repeating it with the same identity changes
+    /// nothing.
+    #[n(0)]
+    InitCluster {
+        /// The cluster's identity.
+        #[n(0)]
+        cluster: ClusterId,
+        /// The coding of new extents.
+        #[n(1)]
+        coding: Coding,
+        /// The greatest replica id in use at the start.
+        #[n(2)]
+        replicas: ReplicaId,
+    },
+    /// Adds a disk to the cluster map, up. Repeating it with the same uuid answers the same id
+    /// and updates node, path and weight.
+    #[n(1)]
+    RegisterDisk {
+        /// Its identity.
+        #[n(0)]
+        uuid: DiskUuid,
+        /// The node that keeps it.
+        #[n(1)]
+        node: NodeId,
+        /// The node's rack.
+        #[n(2)]
+        rack: String,
+        /// The rack's zone.
+        #[n(3)]
+        zone: String,
+        /// Relative share of the data.
+        #[n(4)]
+        weight: u32,
+        /// Where it is, for people.
+        #[n(5)]
+        path: String,
+    },
+    /// Sets a disk's state; PGs are added where none of the best coding is left open.
+    #[n(2)]
+    SetDiskState {
+        /// The disk.
+        #[n(0)]
+        disk: DiskId,
+        /// Its new state.
+        #[n(1)]
+        state: DiskState,
+    },
+    /// Gives out a replica id that was never used.
+    #[n(3)]
+    AllocateReplica,
+    /// Opens a writer session, and ends all earlier ones of the same gateway.
+    #[n(4)]
+    OpenSession {
+        /// The gateway's stable name.
+        #[n(0)]
+        gateway: String,
+    },
+    /// Ends a session: no extent of it can be committed any more.
+    #[n(5)]
+    EndSession {
+        /// The session.
+        #[n(0)]
+        session: SessionId,
+    },
+    /// CreateBucket.
+    #[n(6)]
+    CreateBucket {
+        /// The name.
+        #[n(0)]
+        name: BucketName,
+        /// The identity that makes it.
+        #[n(1)]
+        owner: String,
+        /// The location constraint; empty for the default region.
+        #[n(2)]
+        location: String,
+    },
+    /// DeleteBucket: refused while it has objects or uploads.
+    #[n(7)]
+    DeleteBucket {
+        /// The name.
+        #[n(0)]
+        name: BucketName,
+    },
+    /// PutObject.
+    #[n(8)]
+    CommitObject(#[n(0)] CommitObject),
+    /// CopyObject.
+    #[n(9)]
+    CopyObject(#[n(0)] CopyObject),
+    /// DeleteObject; deleting what isn't there is no error.
+    #[n(10)]
+    DeleteObject {
+        /// The bucket.
+        #[n(0)]
+        bucket: BucketName,
+        /// The key.
+        #[n(1)]
+        key: ObjectKey,
+        /// The condition.
+        #[n(2)]
+        condition: WriteCondition,
+    },
+    /// CreateMultipartUpload. The upload's `initiated` is set by the state machine.
+    #[n(11)]
+    CreateUpload {
+        /// The bucket.
+        #[n(0)]
+        bucket: BucketName,
+        /// The key.
+        #[n(1)]
+        key: ObjectKey,
+        /// The upload.
+        #[n(2)]
+        upload: Upload,
+    },
+    /// UploadPart and UploadPartCopy.
+    #[n(12)]
+    PutPart(#[n(0)] PutPart),
+    /// CompleteMultipartUpload. Remembered for 7 days: the same completion again is answered the
+    /// same.
+    #[n(13)]
+    CompleteUpload(#[n(0)] CompleteUpload),
+    /// AbortMultipartUpload: its parts become garbage.
+    #[n(14)]
+    AbortUpload {
+        /// The bucket.
+        #[n(0)]
+        bucket: BucketName,
+        /// The key.
+        #[n(1)]
+        key: ObjectKey,
+        /// The upload.
+        #[n(2)]
+        upload: UploadId,
+    },
+    /// Puts extents into the repair queue, with slots found missing or damaged. Extents that have
+    /// no owner any more are left out.
+    #[n(15)]
+    QueueRepair {
+        /// Extents and their lacking slots.
+        #[n(0)]
+        lacking: Vec<LackingExtent>,
+    },
+    /// The shards of these garbage extents are deleted from every disk: forget them.
+    #[n(16)]
+    CollectGarbage {
+        /// Entries of the garbage table.
+        #[n(0)]
+        collected: Vec<GarbageKey>,
+    },
+}
+
+/// An extent with slots that lack their shards.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct LackingExtent {
+    /// The extent.
+    #[n(0)]
+    pub extent: ExtentId,
+    /// The slots.
+    #[n(1)]
+    pub slots: SlotSet,
+}
+
+/// The key of an entry in the garbage table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct GarbageKey {
+    /// When the extent lost its last owner.
+    #[n(0)]
+    pub since: Timestamp,
+    /// The extent.
+    #[n(1)]
+    pub extent: ExtentId,
+}
+
+/// What a command did.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Outcome {
+    /// It is done; there is nothing to say of it.
+    #[n(0)]
+    Done,
+    /// To `RegisterDisk`.
+    #[n(1)]
+    DiskRegistered(#[n(0)] DiskId),
+    /// To `AllocateReplica`.
+    #[n(2)]
+    ReplicaAllocated(#[n(0)] ReplicaId),
+    /// To `OpenSession`.
+    #[n(3)]
+    SessionOpened(#[n(0)] SessionId),
+    /// To `CreateBucket`.
+    #[n(4)]
+    BucketCreated(#[n(0)] BucketId),
+    /// To `CommitObject`, `CopyObject`, `PutPart` and `CompleteUpload`.
+    #[n(5)]
+    Committed(#[n(0)] Committed),
+    /// To `DeleteObject`.
+    #[n(6)]
+    Deleted {
+        /// Whether there was something to delete.
+        #[n(0)]
+        existed: bool,
+    },
+    /// It changed nothing, because of this.
+    #[n(7)]
+    Refused(#[n(0)] Refusal),
+}
+
+/// What was committed.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Committed {
+    /// Its entity tag.
+    #[n(0)]
+    pub etag: ETag,
+    /// Its time.
+    #[n(1)]
+    pub modified: Timestamp,
+    /// Its checksum.
+    #[n(2)]
+    pub checksum: Option<StoredChecksum>,
+}
+
+/// Why a command or query could not be carried out. Deterministic: the same on every replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, thiserror::Error)]
+pub enum Refusal {
+    /// The cluster isn't made yet, or another one.
+    #[error("the cluster is not initialised")]
+    #[n(0)]
+    NoCluster,
+    /// There is no such disk.
+    #[error("no such disk")]
+    #[n(1)]
+    NoSuchDisk,
+    /// There is no such bucket.
+    #[error("no such bucket")]
+    #[n(2)]
+    NoSuchBucket,
+    /// The bucket exists and is the proposer's own.
+    #[error("the bucket exists already and is yours")]
+    #[n(3)]
+    BucketAlreadyOwned,
+    /// The bucket exists and is another's.
+    #[error("the bucket name is taken")]
+    #[n(4)]
+    BucketTaken,
+    /// The bucket holds objects or uploads.
+    #[error("the bucket is not empty")]
+    #[n(5)]
+    BucketNotEmpty,
+    /// The cluster has as many buckets as it may.
+    #[error("too many buckets")]
+    #[n(6)]
+    TooManyBuckets,
+    /// There is no such object.
+    #[error("no such key")]
+    #[n(7)]
+    NoSuchKey,
+    /// There is no such upload.
+    #[error("no such upload")]
+    #[n(8)]
+    NoSuchUpload,
+    /// A condition doesn't hold.
+    #[error("a precondition does not hold")]
+    #[n(9)]
+    PreconditionFailed,
+    /// A part isn't there or isn't the one named.
+    #[error("part {number} is missing or has another entity tag or checksum")]
+    #[n(10)]
+    InvalidPart {
+        /// The first such part.
+        #[n(0)]
+        number: u16,
+    },
+    /// A part other than the last is smaller than S3 allows.
+    #[error("part {number} is smaller than 5 MiB")]
+    #[n(11)]
+    PartTooSmall {
+        /// The first such part.
+        #[n(0)]
+        number: u16,
+    },
+    /// The object would be larger than S3 allows.
+    #[error("the object is larger than 5 TiB")]
+    #[n(12)]
+    ObjectTooLarge,
+    /// The session that wrote an extent has ended: write again in a new session.
+    #[error("the writer session has ended")]
+    #[n(13)]
+    SessionEnded,
+    /// The source of a copy has another body by now: read it again.
+    #[error("the source of the copy changed")]
+    #[n(14)]
+    SourceChanged,
+    /// The command breaks a rule that its proposer must keep (a bug, or a hostile peer).
+    #[error("the command is not valid")]
+    #[n(15)]
+    InvalidCommand,
+}

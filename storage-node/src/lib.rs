@@ -1,0 +1,30 @@
+//! Where bytes rest: the storage node and its disks.
+//!
+//! A disk is a log. Shards are appended to segment files, made durable by group commit, found
+//! through an index that is a checkpointed cache of the log, and deleted by tombstones. What
+//! comes in is [`model::shard::ShardRequest`], what goes out [`model::shard::ShardResponse`]. The
+//! crate knows shards and nothing above them. `FORMAT.md` describes every byte on the disk.
+//!
+//! What always holds: a shard that was acknowledged as synced is readable or reported as damaged
+//! after any crash, and no shard appears that was not written (I-8); stored bytes are verified
+//! before they leave (I-6).
+//!
+//! | room | what it does |
+//! | --- | --- |
+//! | [`segment`] | the file format: headers, records, scanning with resynchronisation |
+//! | [`index`] | shard → place in a segment; recent changes in memory, the rest in redb |
+//! | [`store`] | one disk: recovery, the writer thread, group commit, reads, health |
+//! | [`serve`] | the node: many disks behind one service, and the heartbeat |
+
+pub mod index;
+pub mod segment;
+pub mod serve;
+pub mod store;
+
+mod lock;
+mod meter;
+mod options;
+
+pub use options::{DiskIdentity, StoreOptions};
+pub use serve::{DiskOpenError, HeartbeatReporter, StorageNode};
+pub use store::{OpenError, Store};

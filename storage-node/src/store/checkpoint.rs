@@ -1,0 +1,69 @@
+//! The checkpoint thread: writes frozen changes to the index at rest, off the writer's path.
+//!
+//! In goes what the checkpoint covers; the changes themselves are taken from the index. The log
+//! up to the covered position was synced before: the index never points at what a crash may take.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{Builder, JoinHandle};
+
+use model::shard::DiskHealth;
+
+use super::shared::Shared;
+use crate::index::SavedIndex;
+
+enum Task {
+    Write(Box<SavedIndex>),
+    /// Answered when all before it is done.
+    Barrier(Sender<()>),
+}
+
+/// The writer's handle to the thread; the thread ends when the handle is dropped.
+pub(crate) struct Checkpointer {
+    tasks: Sender<Task>,
+}
+
+impl Checkpointer {
+    pub(crate) fn start(shared: Arc<Shared>) -> std::io::Result<(Self, JoinHandle<()>)> {
+        let (tasks, incoming) = channel();
+        let thread = Builder::new()
+            .name(format!("disk-{}-index", shared.identity.disk))
+            .spawn(move || work(&shared, &incoming))?;
+        Ok((Self { tasks }, thread))
+    }
+
+    /// Has the frozen changes written. There is one at a time: freezing refuses a second.
+    pub(crate) fn write(&self, saved: SavedIndex) {
+        // Without the thread the changes stay frozen, and the log is replayed at the next start.
+        let _ = self.tasks.send(Task::Write(Box::new(saved)));
+    }
+
+    /// Waits until nothing is under way.
+    pub(crate) fn wait(&self) {
+        let (done, finished) = channel();
+        if self.tasks.send(Task::Barrier(done)).is_ok() {
+            // An error means that the thread is gone, and so is what was under way.
+            let _ = finished.recv();
+        }
+    }
+}
+
+fn work(shared: &Shared, incoming: &Receiver<Task>) {
+    for task in incoming {
+        match task {
+            Task::Write(saved) => match shared.index.commit(&saved) {
+                Ok(changes) => {
+                    shared.meter.checkpoints.increment(1);
+                    tracing::debug!(disk = %shared.identity.disk, changes, "checkpoint taken");
+                }
+                Err(error) => {
+                    shared.meter.failure("index");
+                    let reason = format!("a checkpoint failed: {error}");
+                    shared.health.worsen(DiskHealth::ReadOnly, &reason);
+                }
+            },
+            // Whoever waits may have gone.
+            Task::Barrier(done) => drop(done.send(())),
+        }
+    }
+}

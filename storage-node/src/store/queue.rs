@@ -1,0 +1,124 @@
+//! The queue in front of a disk's writer: any number of senders, one taker.
+//!
+//! It is bounded by the permits that jobs carry ([`super::Store`] hands them out), so it needs no
+//! bound of its own.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex};
+
+use model::ids::ExtentId;
+use model::shard::{LogPosition, ShardAppend, ShardError};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::lock::lock;
+
+/// Bytes that are written together at most; what needs a sync doesn't wait behind more.
+const BATCH_BYTES: u64 = 8 << 20;
+
+/// What the writer is asked to do.
+pub(crate) struct Job {
+    pub(crate) kind: JobKind,
+    /// Told the log position behind what was done.
+    pub(crate) answer: oneshot::Sender<Result<LogPosition, ShardError>>,
+    /// The place in the queue; given back when the job is dropped, wherever its sender is by then.
+    pub(crate) permit: Option<OwnedSemaphorePermit>,
+}
+
+pub(crate) enum JobKind {
+    Append { shards: Vec<ShardAppend>, sync: bool },
+    Sync,
+    Delete { extents: Vec<ExtentId> },
+    Tick,
+    Checkpoint,
+}
+
+impl JobKind {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Append { shards, .. } => shards.iter().map(|s| s.payload.len() as u64).sum(),
+            Self::Sync | Self::Delete { .. } | Self::Tick | Self::Checkpoint => 0,
+        }
+    }
+}
+
+/// What the writer finds.
+pub(crate) enum Taken {
+    /// Jobs, in order; never none.
+    Jobs(Vec<Job>),
+    /// Nothing more will come and nothing is left.
+    Closed,
+    /// Stop at once.
+    Aborted,
+}
+
+#[derive(Default)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    closed: bool,
+    aborted: bool,
+}
+
+impl Queue {
+    /// Appends a job; gives it back when the queue is closed.
+    pub(crate) fn push(&self, job: Job) -> Result<(), Job> {
+        let mut state = lock(&self.state);
+        if state.closed {
+            return Err(job);
+        }
+        state.jobs.push_back(job);
+        drop(state);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Waits for jobs and takes as many as make one good write.
+    pub(crate) fn take(&self) -> Taken {
+        let mut state = lock(&self.state);
+        while state.jobs.is_empty() {
+            if state.aborted {
+                return Taken::Aborted;
+            }
+            if state.closed {
+                return Taken::Closed;
+            }
+            state = self.arrived.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+        let mut bytes = 0;
+        let mut taken = Vec::new();
+        while let Some(job) = state.jobs.front() {
+            bytes += job.kind.bytes();
+            if !taken.is_empty() && bytes > BATCH_BYTES {
+                break;
+            }
+            taken.extend(state.jobs.pop_front());
+        }
+        Taken::Jobs(taken)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.state).jobs.len()
+    }
+
+    /// Refuses further jobs; those that are queued are still done.
+    pub(crate) fn close(&self) {
+        lock(&self.state).closed = true;
+        self.arrived.notify_all();
+    }
+
+    /// Refuses further jobs and drops those that are queued, as a crash would.
+    pub(crate) fn abort(&self) {
+        let mut state = lock(&self.state);
+        state.closed = true;
+        state.aborted = true;
+        let dropped = std::mem::take(&mut state.jobs);
+        drop(state);
+        drop(dropped);
+        self.arrived.notify_all();
+    }
+}

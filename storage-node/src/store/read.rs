@@ -1,0 +1,218 @@
+//! Reading a range of a shard: find it, fetch header, checksums and blocks, verify all of it.
+//!
+//! In goes a [`ShardRead`], out come whole verified 64 KiB blocks. What can't be verified is
+//! `Corrupt`, never bytes.
+
+use std::io;
+
+use bytes::Bytes;
+use model::checksum::blocks_verify;
+use model::limits::BLOCK_BYTES;
+use model::shard::{ShardBlocks, ShardError, ShardRead};
+use wire::disk::DiskFile;
+
+use super::shared::Shared;
+use crate::index::{DamagedRegion, Location};
+use crate::segment::{Kind, RECORD_HEADER_BYTES, RecordHeader, Seal};
+
+/// Whether a read may wait for the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Only what the page cache holds: for async threads.
+    Cached,
+    /// Whatever it takes.
+    Device,
+}
+
+/// Why a record gave no blocks.
+enum Fault {
+    /// It would have had to wait.
+    Waits,
+    /// The device failed.
+    Io(io::Error),
+    /// What lies there isn't the record, or isn't sound.
+    Damaged,
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::UnexpectedEof { Self::Damaged } else { Self::Io(error) }
+    }
+}
+
+/// A range in whole blocks.
+struct Span {
+    first_block: u32,
+    start: usize,
+    end: usize,
+}
+
+impl Shared {
+    /// Reads and verifies; `None` when the access is [`Access::Cached`] and the bytes aren't.
+    pub(crate) fn read_shard(
+        &self,
+        read: &ShardRead,
+        access: Access,
+    ) -> Result<Option<ShardBlocks>, ShardError> {
+        self.health.check_read()?;
+        let mut location = self.locate(read)?;
+        loop {
+            let span = span_of(read, location.payload_bytes)?;
+            match self.read_record(read, &location, &span, access) {
+                Ok(blocks) => {
+                    self.meter.reads.increment(1);
+                    self.meter.read_bytes.increment(blocks.payload.len() as u64);
+                    return Ok(Some(blocks));
+                }
+                Err(Fault::Waits) => return Ok(None),
+                Err(fault) => {
+                    // The record may have moved while it was read; then its old place proves nothing.
+                    let now = self.locate(read)?;
+                    if now == location {
+                        return Err(self.unreadable(read, &location, &fault));
+                    }
+                    location = now;
+                }
+            }
+        }
+    }
+
+    fn locate(&self, read: &ShardRead) -> Result<Location, ShardError> {
+        match self.index.get(read.id) {
+            Ok(Some(location)) => Ok(location),
+            Ok(None) => Err(ShardError::NotFound(self.identity.disk, read.id)),
+            Err(error) => Err(self.index_failed(&error)),
+        }
+    }
+
+    fn unreadable(&self, read: &ShardRead, location: &Location, fault: &Fault) -> ShardError {
+        match fault {
+            Fault::Io(error) => {
+                self.meter.failure("read");
+                tracing::warn!(disk = %self.identity.disk, shard = %read.id, %error, "a read failed");
+            }
+            Fault::Damaged | Fault::Waits => self.damaged(DamagedRegion {
+                segment: location.segment,
+                offset: u64::from(location.offset),
+                bytes: u64::from(location.record_bytes),
+            }),
+        }
+        ShardError::Corrupt(self.identity.disk, read.id)
+    }
+
+    fn read_record(
+        &self,
+        read: &ShardRead,
+        location: &Location,
+        span: &Span,
+        access: Access,
+    ) -> Result<ShardBlocks, Fault> {
+        let file = self.files.get(location.segment)?;
+        let seal = Seal::new(&self.identity, location.segment);
+        let offset = u64::from(location.offset);
+        let stored = location.payload_bytes.next_multiple_of(8);
+        let prefix_bytes =
+            location.record_bytes.checked_sub(stored).ok_or(Fault::Damaged)? as usize;
+        if prefix_bytes < RECORD_HEADER_BYTES {
+            return Err(Fault::Damaged);
+        }
+        // From the first block on, one read takes the prefix with the payload.
+        let (prefix, payload) = if span.first_block == 0 {
+            let mut whole = Bytes::from(fetch(&*file, prefix_bytes + span.end, offset, access)?);
+            let prefix = whole.split_to(prefix_bytes);
+            (prefix, whole)
+        } else {
+            let prefix = Bytes::from(fetch(&*file, prefix_bytes, offset, access)?);
+            let at = offset + (prefix_bytes + span.start) as u64;
+            (prefix, Bytes::from(fetch(&*file, span.end - span.start, at, access)?))
+        };
+        let header = RecordHeader::decode(seal, &prefix).ok_or(Fault::Damaged)?;
+        let is_it = header.kind == Kind::Shard
+            && header.id == read.id
+            && header.payload_bytes == location.payload_bytes
+            && header.payload_at() == prefix_bytes;
+        if !is_it {
+            return Err(Fault::Damaged);
+        }
+        let all = header.checksums(seal, &prefix[RECORD_HEADER_BYTES..]).ok_or(Fault::Damaged)?;
+        let first = span.first_block as usize;
+        let blocks = payload.len().div_ceil(BLOCK_BYTES as usize);
+        let checksums = all.get(first..first + blocks).ok_or(Fault::Damaged)?.to_vec();
+        if !blocks_verify(read.id, span.first_block, &payload, &checksums) {
+            return Err(Fault::Damaged);
+        }
+        let shard_bytes = header.payload_bytes;
+        Ok(ShardBlocks { first_block: span.first_block, payload, checksums, shard_bytes })
+    }
+
+    /// The whole record at `location`, verified: its header and block checksums. `None` when it
+    /// isn't sound or can't be read.
+    pub(crate) fn sound_record(&self, location: &Location) -> Option<(RecordHeader, Vec<u64>)> {
+        let file = self.files.get(location.segment).ok()?;
+        let seal = Seal::new(&self.identity, location.segment);
+        let bytes = fetch(
+            &*file,
+            location.record_bytes as usize,
+            u64::from(location.offset),
+            Access::Device,
+        )
+        .ok()?;
+        let header = RecordHeader::decode(seal, &bytes)?;
+        let body = bytes.get(RECORD_HEADER_BYTES..header.payload_at())?;
+        let checksums = header.checksums(seal, body)?;
+        let end = header.payload_at() + header.payload_bytes as usize;
+        let payload = bytes.get(header.payload_at()..end)?;
+        blocks_verify(header.id, 0, payload, &checksums).then_some((header, checksums))
+    }
+}
+
+/// The whole blocks that hold the range.
+fn span_of(read: &ShardRead, shard_bytes: u32) -> Result<Span, ShardError> {
+    let end = u64::from(read.offset) + u64::from(read.length);
+    if read.length == 0 || end > u64::from(shard_bytes) {
+        return Err(ShardError::Invalid("the range does not lie within the shard"));
+    }
+    let first_block = read.offset / BLOCK_BYTES;
+    Ok(Span {
+        first_block,
+        start: first_block as usize * BLOCK_BYTES as usize,
+        end: end.next_multiple_of(u64::from(BLOCK_BYTES)).min(u64::from(shard_bytes)) as usize,
+    })
+}
+
+fn fetch(file: &dyn DiskFile, bytes: usize, at: u64, access: Access) -> Result<Vec<u8>, Fault> {
+    let mut buffer = vec![0u8; bytes];
+    match access {
+        Access::Device => file.read_exact_at(&mut buffer, at)?,
+        Access::Cached => match file.read_cached_at(&mut buffer, at)? {
+            None => return Err(Fault::Waits),
+            Some(count) if count < bytes => return Err(Fault::Damaged),
+            Some(_) => {}
+        },
+    }
+    Ok(buffer)
+}
+
+#[cfg(test)]
+mod tests {
+    use model::ids::ShardId;
+
+    use super::*;
+
+    #[test]
+    fn ranges_are_rounded_to_blocks() {
+        let check = |offset, length, shard_bytes, expected: Option<(u32, usize, usize)>| {
+            let read = ShardRead { id: ShardId::default(), offset, length };
+            let span = span_of(&read, shard_bytes).ok();
+            assert_eq!(span.map(|s| (s.first_block, s.start, s.end)), expected);
+        };
+        check(0, 1, 10, Some((0, 0, 10)));
+        check(0, 1, 200_000, Some((0, 0, 65_536)));
+        check(65_535, 2, 200_000, Some((0, 0, 131_072)));
+        check(131_072, 1, 200_000, Some((2, 131_072, 196_608)));
+        check(199_999, 1, 200_000, Some((3, 196_608, 200_000)));
+        check(0, 0, 10, None);
+        check(5, 6, 10, None);
+        check(u32::MAX, u32::MAX, 10, None);
+    }
+}

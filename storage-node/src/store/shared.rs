@@ -1,0 +1,114 @@
+//! What the threads of one disk share.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use model::ids::Incarnation;
+use model::shard::{DiskHealth, DiskReport, LogPosition, ShardError};
+use wire::clock::Clock;
+use wire::disk::{Disk, DiskSpace};
+
+use super::health::Health;
+use super::ledger::Ledger;
+use crate::index::{DamagedRegion, Index, IndexError};
+use crate::lock::lock;
+use crate::meter::Meter;
+use crate::options::{DiskIdentity, StoreOptions};
+use crate::segment::SegmentFiles;
+
+/// One disk, as its writer, its readers and its checkpoints see it.
+pub(crate) struct Shared {
+    /// The directory of the segments.
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) identity: DiskIdentity,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) options: StoreOptions,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) files: SegmentFiles,
+    pub(crate) index: Index,
+    pub(crate) ledger: Mutex<Ledger>,
+    pub(crate) health: Health,
+    pub(crate) meter: Meter,
+    /// Everything before this position is on stable storage.
+    pub(crate) durable: AtomicU64,
+    /// The end of the log.
+    pub(crate) end: AtomicU64,
+    pub(crate) space: Mutex<DiskSpace>,
+}
+
+impl Shared {
+    pub(crate) fn durable(&self) -> LogPosition {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn end(&self) -> LogPosition {
+        self.end.load(Ordering::Acquire)
+    }
+
+    /// The index can't be asked any more: nothing on the disk can be found until it is rebuilt,
+    /// at the next start.
+    pub(crate) fn index_failed(&self, error: &IndexError) -> ShardError {
+        if !matches!(error, IndexError::Closed) {
+            self.meter.failure("index");
+            self.health.worsen(DiskHealth::Failed, &error.to_string());
+        }
+        ShardError::Failed(self.identity.disk)
+    }
+
+    /// Books damage, and tells of it once.
+    pub(crate) fn damaged(&self, region: DamagedRegion) {
+        if lock(&self.ledger).damaged(region) {
+            self.meter.failure("corrupt");
+            tracing::error!(
+                disk = %self.identity.disk, segment = region.segment, offset = region.offset,
+                bytes = region.bytes, "a damaged region of the log is quarantined"
+            );
+        }
+    }
+
+    /// Asks the file system for its space and moves between `ok` and `full` as it says.
+    pub(crate) fn look_at_space(&self) {
+        let Ok(space) = self.disk.space() else {
+            return;
+        };
+        *lock(&self.space) = space;
+        let reserve = self.options.reserve(space.capacity_bytes);
+        if space.free_bytes < reserve {
+            let reason =
+                format!("{} bytes are free, {reserve} are kept in reserve", space.free_bytes);
+            self.health.worsen(DiskHealth::Full, &reason);
+        } else if space.free_bytes >= reserve + reserve / 8 {
+            // A little above the line, so that the state doesn't flap on it.
+            self.health.space_returned();
+        }
+    }
+
+    /// What the node reports of the disk.
+    pub(crate) fn report(&self) -> DiskReport {
+        let (totals, damaged) = {
+            let ledger = lock(&self.ledger);
+            (ledger.totals(), ledger.damaged_regions())
+        };
+        let space = *lock(&self.space);
+        let health = self.health.get();
+        self.meter.health.set(f64::from(health as u8));
+        self.meter.live_bytes.set(totals.live_bytes as f64);
+        self.meter.garbage_bytes.set(totals.garbage_bytes as f64);
+        self.meter.free_bytes.set(space.free_bytes as f64);
+        self.meter.shards.set(totals.shards as f64);
+        self.meter.damaged_regions.set(damaged as f64);
+        DiskReport {
+            disk: self.identity.disk,
+            uuid: self.identity.uuid,
+            cluster: self.identity.cluster,
+            health,
+            reason: self.health.reason(),
+            capacity_bytes: space.capacity_bytes,
+            free_bytes: space.free_bytes,
+            live_bytes: totals.live_bytes,
+            garbage_bytes: totals.garbage_bytes,
+            shards: totals.shards,
+            incarnation: self.incarnation,
+        }
+    }
+}

@@ -1,0 +1,91 @@
+"""Every malformed request of the table gets its exact answer, and the server is none the worse.
+
+The table lies in bad_input/. A refusal below S3 (broken HTTP) may come without a document, and as
+any of the statuses that HTTP has for it, but the connection must end with it.
+"""
+
+import uuid
+
+import pytest
+
+from bad_input import World, authorization, bodies, documents, names, parameters, presigned, protocol
+from harness import sdk
+from harness.rawhttp import exchange
+from harness.signer import Request
+
+TABLES = [authorization, presigned, bodies, documents, names, parameters, protocol]
+CASES = [(f"{table.__name__.rpartition('.')[2]}: {row[0]}", *row[1:]) for table in TABLES
+         for row in table.CASES]
+# What HTTP has to say to a request that cannot be read: bad, too long a target, too large headers.
+HTTP_REFUSALS = {400, 414, 431, 501, 505}
+# These are cut off, and the client says so by ending its side.
+CUT_OFF = {"bodies: short body"}
+
+
+@pytest.fixture(scope="module")
+def world(server, s3):
+    """A bucket with an object of ten bytes, an empty one, and an upload of one part."""
+    bucket = f"bad-{uuid.uuid4().hex[:20]}"
+    s3.create_bucket(Bucket=bucket)
+    s3.put_object(Bucket=bucket, Key=World.key, Body=b"0123456789")
+    s3.put_object(Bucket=bucket, Key="empty", Body=b"")
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="upload")["UploadId"]
+    s3.upload_part(Bucket=bucket, Key="upload", UploadId=upload, PartNumber=1, Body=b"part")
+    yield World(server.endpoint.partition("//")[2], bucket, upload)
+    sdk.empty(s3, bucket)
+    s3.delete_bucket(Bucket=bucket)
+
+
+def send(server, world, name, make):
+    """Sends one row's request and returns the answer."""
+    request = make(world)
+    data = request.wire() if isinstance(request, Request) else request
+    method = data.split(b" ", 1)[0].decode("latin-1")
+    return exchange(server.endpoint, data, finish=name in CUT_OFF, method=method)
+
+
+def test_the_table_is_long_enough_and_names_are_unique():
+    assert len(CASES) >= 150
+    assert len({case[0] for case in CASES}) == len(CASES)
+
+
+@pytest.mark.parametrize("name, status, code, make", CASES, ids=[case[0] for case in CASES])
+def test_answer(server, world, name, status, code, make):
+    answer = send(server, world, name, make)
+    seen = f"{answer.status} {answer.code}: {answer.body[:600]!r}"
+    if code is None:
+        assert answer.closed, f"the connection stayed open after {seen}"
+        assert answer.status in HTTP_REFUSALS, seen
+        return
+    assert (answer.status, answer.code) == (status, code), seen
+    if status >= 300:
+        assert answer.headers["content-type"] == "application/xml", answer.headers
+        assert b"<RequestId>" in answer.body and b"<Message>" in answer.body, seen
+        assert answer.headers["x-amz-request-id"].encode() in answer.body, seen
+
+
+def test_nothing_was_changed(server, s3, world):
+    assert sdk.read(s3, world.bucket, World.key) == b"0123456789"
+    parts = s3.list_parts(Bucket=world.bucket, Key="upload", UploadId=world.upload)["Parts"]
+    assert [(part["PartNumber"], part["Size"]) for part in parts] == [(1, 4)]
+    # "new" is what the few right requests among the wrong ones put.
+    assert set(sdk.list_keys(s3, world.bucket)) <= {World.key, "empty", "new"}
+    buckets = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
+    assert "new-bucket-that-is-refused" not in buckets
+
+
+def test_memory_stays_flat(server, world):
+    if server.process is None:
+        pytest.skip("the server's memory cannot be seen")
+
+    def everything():
+        for name, _, _, make in CASES:
+            send(server, world, name, make)
+
+    everything()
+    before = server.rss_bytes()
+    for _ in range(5):
+        everything()
+    grown = server.rss_bytes() - before
+    assert server.alive() and server.ready()[0] == 200
+    assert grown < 32 << 20, f"{grown} bytes more after {5 * len(CASES)} refused requests"
