@@ -22,7 +22,7 @@ struct CommandLine {
 #[derive(Subcommand)]
 enum Role {
     /// Run all roles in one process over a list of directories.
-    Server(settings::ServerArguments),
+    Server(Box<settings::ServerArguments>),
     /// Look after a running server.
     Admin(admin_client::AdminArguments),
 }

@@ -20,7 +20,7 @@ const DEFAULT_DIRECTORIES: usize = 6;
 const LOG_FILTER: &str = "info,openraft=warn";
 
 /// How long the shards of a deleted object are kept, so that reads under way can end.
-const GARBAGE_DELAY: Duration = Duration::from_secs(10 * 60);
+const GARBAGE_DELAY: Duration = Duration::from_mins(10);
 
 /// Flags of `drystone server`, each with its environment variable.
 #[derive(Args, Debug)]
@@ -168,10 +168,10 @@ impl ServerArguments {
                 .or(file.admin_listen)
                 .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9001))),
             coding,
-            region: pick(&self.region, file.region, "us-east-1"),
+            region: pick(self.region.as_ref(), file.region, "us-east-1"),
             domains,
             garbage_delay: delay.map_or(GARBAGE_DELAY, Duration::from_secs),
-            log: pick(&self.log, file.log, LOG_FILTER),
+            log: pick(self.log.as_ref(), file.log, LOG_FILTER),
             log_format: self.log_format.or(file.log_format).unwrap_or_default(),
             root: root_credentials(
                 self.root_access_key.clone().or(file.root_access_key),
@@ -181,8 +181,8 @@ impl ServerArguments {
     }
 }
 
-fn pick(argument: &Option<String>, file: Option<String>, default: &str) -> String {
-    argument.clone().or(file).unwrap_or_else(|| default.to_owned())
+fn pick(argument: Option<&String>, file: Option<String>, default: &str) -> String {
+    argument.cloned().or(file).unwrap_or_else(|| default.to_owned())
 }
 
 fn parse_coding(text: &str) -> Result<Coding, model::coding::CodingError> {

@@ -7,4 +7,3 @@ mod log_crash;
 mod log_suite;
 mod model_apply;
 mod snapshots;
-mod speed;

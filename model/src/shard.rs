@@ -211,7 +211,7 @@ pub struct DiskReport {
     /// Its state.
     #[n(3)]
     pub health: DiskHealth,
-    /// Why it isn't `Ok`, for people.
+    /// Why it isn't `Ok`, or what is damaged on it although it is; for people.
     #[n(4)]
     pub reason: Option<String>,
     /// Bytes of the file system.

@@ -35,7 +35,7 @@ use crate::settings::{RootCredentials, ServerArguments, ServerSettings};
 const GATEWAY_NAME: &str = "server";
 
 /// How long the metadata may take to find a leader at the start.
-const START_PATIENCE: Duration = Duration::from_secs(60);
+const START_PATIENCE: Duration = Duration::from_mins(1);
 
 /// The doors of this process.
 #[derive(Clone)]

@@ -195,6 +195,10 @@ impl DiskFile for FusedFile {
         self.inner.sync_data()
     }
 
+    fn forget_cached(&self, offset: u64, length: u64) {
+        self.inner.forget_cached(offset, length);
+    }
+
     fn length(&self) -> io::Result<u64> {
         self.inner.length()
     }

@@ -5,19 +5,21 @@ any of the statuses that HTTP has for it, but the connection must end with it.
 """
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from bad_input import World, authorization, bodies, documents, names, parameters, presigned, protocol
 from harness import sdk
-from harness.rawhttp import exchange
+from harness.rawhttp import everything, exchange
 from harness.signer import Request
 
 TABLES = [authorization, presigned, bodies, documents, names, parameters, protocol]
 CASES = [(f"{table.__name__.rpartition('.')[2]}: {row[0]}", *row[1:]) for table in TABLES
          for row in table.CASES]
-# What HTTP has to say to a request that cannot be read: bad, too long a target, too large headers.
-HTTP_REFUSALS = {400, 414, 431, 501, 505}
+# What HTTP has to say to a request that cannot be read: bad, no length that counts, too long a
+# target, too large headers.
+HTTP_REFUSALS = {400, 411, 414, 431, 501, 505}
 # These are cut off, and the client says so by ending its side.
 CUT_OFF = {"bodies: short body"}
 
@@ -36,12 +38,12 @@ def world(server, s3):
     s3.delete_bucket(Bucket=bucket)
 
 
-def send(server, world, name, make):
+def send(server, world, name, make, watch_end=False):
     """Sends one row's request and returns the answer."""
     request = make(world)
     data = request.wire() if isinstance(request, Request) else request
     method = data.split(b" ", 1)[0].decode("latin-1")
-    return exchange(server.endpoint, data, finish=name in CUT_OFF, method=method)
+    return exchange(server.endpoint, data, name in CUT_OFF, method=method, watch_end=watch_end)
 
 
 def test_the_table_is_long_enough_and_names_are_unique():
@@ -51,7 +53,7 @@ def test_the_table_is_long_enough_and_names_are_unique():
 
 @pytest.mark.parametrize("name, status, code, make", CASES, ids=[case[0] for case in CASES])
 def test_answer(server, world, name, status, code, make):
-    answer = send(server, world, name, make)
+    answer = send(server, world, name, make, watch_end=code is None)
     seen = f"{answer.status} {answer.code}: {answer.body[:600]!r}"
     if code is None:
         assert answer.closed, f"the connection stayed open after {seen}"
@@ -62,6 +64,16 @@ def test_answer(server, world, name, status, code, make):
         assert answer.headers["content-type"] == "application/xml", answer.headers
         assert b"<RequestId>" in answer.body and b"<Message>" in answer.body, seen
         assert answer.headers["x-amz-request-id"].encode() in answer.body, seen
+
+
+@pytest.mark.parametrize("make", [
+    protocol.smuggling(b"content-length: 5", b"transfer-encoding: chunked"),
+    protocol.smuggling(b"transfer-encoding: chunked", b"content-length: 5"),
+    protocol.smuggling_behind_success,
+], ids=["length first", "length last", "behind success"])
+def test_nothing_behind_two_framings_is_answered(server, world, make):
+    said = everything(server.endpoint, make(world))
+    assert said.count(b"HTTP/1.1 ") == 1 and b"smuggled" not in said, said
 
 
 def test_nothing_was_changed(server, s3, world):
@@ -78,14 +90,15 @@ def test_memory_stays_flat(server, world):
     if server.process is None:
         pytest.skip("the server's memory cannot be seen")
 
-    def everything():
-        for name, _, _, make in CASES:
-            send(server, world, name, make)
+    def send_all():
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda case: send(server, world, case[0], case[3]), CASES))
 
-    everything()
+    for _ in range(2):
+        send_all()
     before = server.rss_bytes()
     for _ in range(5):
-        everything()
+        send_all()
     grown = server.rss_bytes() - before
     assert server.alive() and server.ready()[0] == 200
     assert grown < 32 << 20, f"{grown} bytes more after {5 * len(CASES)} refused requests"

@@ -54,8 +54,10 @@ def test_a_bucket_with_objects_is_not_removed(s3, bucket):
 
 def test_a_missing_bucket_is_named_by_every_operation(s3):
     name = f"missing-{uuid.uuid4().hex[:20]}"
-    parts = {"Parts": [{"PartNumber": 1, "ETag": '"x"'}]}
-    upload = {"Key": "k", "UploadId": "none"}
+    # Well-formed, so that nothing but the bucket is wrong.
+    none = "0" * 32
+    parts = {"Parts": [{"PartNumber": 1, "ETag": none}]}
+    upload = {"Key": "k", "UploadId": none}
     calls = [
         (s3.delete_bucket, {}),
         (s3.get_bucket_location, {}),
@@ -68,7 +70,7 @@ def test_a_missing_bucket_is_named_by_every_operation(s3):
         (s3.delete_objects, {"Delete": {"Objects": [{"Key": "k"}]}}),
         (s3.create_multipart_upload, {"Key": "k"}),
         (s3.get_object_attributes, {"Key": "k", "ObjectAttributes": ["ETag"]}),
-        (s3.copy_object, {"Key": "k", "CopySource": {"Bucket": name, "Key": "k"}}),
+        (s3.copy_object, {"Key": "k", "CopySource": {"Bucket": name, "Key": "source"}}),
         (s3.upload_part, {**upload, "PartNumber": 1, "Body": b"x"}),
         (s3.list_parts, upload),
         (s3.complete_multipart_upload, {**upload, "MultipartUpload": parts}),

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 import pytest
 
 from harness.content import MIB, pattern
-from harness.sdk import read, refused
+from harness.sdk import connect, read, refused
 
 SIZES = [0, 1, 15, 16, 17, 4095, 16 * 1024, 16 * 1024 + 1, 65_535, 65_536, 65_537, 262_144,
          MIB, 4 * MIB - 1, 4 * MIB, 4 * MIB + 1, 9 * MIB + 7]
@@ -182,7 +182,9 @@ def test_attributes_of_a_plain_object(s3, bucket):
             ObjectAttributes=["ETag"])
 
 
-def test_presigned_put_and_get_without_an_sdk(s3, bucket):
+def test_presigned_put_and_get_without_an_sdk(server, bucket):
+    # Left alone, boto3 signs URLs by Signature Version 2, which S3 has retired.
+    s3 = connect(server.endpoint, signature_version="s3v4")
     url = s3.generate_presigned_url("put_object", {"Bucket": bucket, "Key": "p ü"}, 60)
     request = urllib.request.Request(url, data=b"by url", method="PUT")
     request.add_header("Content-Type", "")

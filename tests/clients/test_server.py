@@ -84,7 +84,7 @@ def test_no_argument_makes_six_directories_and_credentials(binary, tmp_path):
     assert "aws --endpoint-url" in said or "aws " in said, said
     data = tmp_path / "drystone-data"
     assert sum(path.is_dir() for path in data.iterdir()) >= 6
-    secrets = [p for p in data.rglob("*") if p.is_file() and "credential" in p.name]
+    secrets = [p for p in data.rglob("*") if p.is_file() and "secret" in p.name]
     assert secrets and all(path.stat().st_mode & 0o777 == 0o600 for path in secrets)
 
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Limits and intervals of an [`crate::Engine`].
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// Bytes of stripes, parity included, that all writers together hold: 37 stripes of 4+2.
+    /// Bytes of stripes, parity included, that all writers together hold: 26 stripes of 4+2.
     /// With the reads it keeps a server below 500 MB.
     pub write_budget_bytes: u64,
     /// Bytes that all readers together have asked for and not handed on yet. A reader that finds
@@ -55,7 +55,7 @@ pub struct EngineOptions {
 impl Default for EngineOptions {
     fn default() -> Self {
         Self {
-            write_budget_bytes: 224 << 20,
+            write_budget_bytes: 160 << 20,
             read_budget_bytes: 128 << 20,
             stripes_in_flight: 3,
             stripes_ahead: 2,

@@ -53,6 +53,8 @@ enum State {
     DataEnd,
     /// Before a trailer's line, or the empty line at the end.
     Trailer,
+    /// Behind the empty line that AWS documents between the trailers and their signature.
+    TrailerSignature,
     /// After everything.
     Done,
 }
@@ -134,7 +136,7 @@ impl ChunkedDecoder {
                         self.end_chunk()?;
                     }
                 }
-                State::Size | State::DataEnd | State::Trailer => {
+                State::Size | State::DataEnd | State::Trailer | State::TrailerSignature => {
                     if self.take_line(&mut piece)? {
                         let line = std::mem::take(&mut self.line);
                         self.line(&line)?;
@@ -155,6 +157,8 @@ impl ChunkedDecoder {
     pub fn finish(self) -> Result<Trailers, S3Error> {
         match self.state {
             State::Done => Ok(self.trailers),
+            // The trailers ended, and nobody signed them.
+            State::TrailerSignature => Err(malformed_trailer()),
             State::Size | State::Data(_) | State::DataEnd | State::Trailer => {
                 Err(incomplete("The body ended before its last chunk."))
             }
@@ -173,11 +177,12 @@ impl ChunkedDecoder {
         if end.is_none() {
             return Ok(false);
         }
+        let in_trailers = matches!(self.state, State::Trailer | State::TrailerSignature);
         match self.line.pop() {
             Some(b'\r') => {}
             // AWS documents trailers that end with a bare line feed.
-            Some(other) if matches!(self.state, State::Trailer) => self.line.push(other),
-            None if matches!(self.state, State::Trailer) => {}
+            Some(other) if in_trailers => self.line.push(other),
+            None if in_trailers => {}
             _ => return Err(incomplete("A line of the chunk framing doesn't end with CRLF.")),
         }
         Ok(true)
@@ -193,7 +198,7 @@ impl ChunkedDecoder {
                 Ok(())
             }
             State::DataEnd => Err(incomplete("A chunk is longer than it says.")),
-            State::Trailer => self.trailer_line(text),
+            State::Trailer | State::TrailerSignature => self.trailer_line(text),
             State::Data(_) | State::Done => Ok(()),
         }
     }
@@ -293,9 +298,10 @@ impl ChunkedDecoder {
             (Proof::Signed(signer), Ending::Trailers, Some(signature)) => {
                 signer.verify_trailer(&self.trailers_text, &signature)?;
             }
-            // AWS documents an empty line between the trailers and their signature. The body can't end
-            // here: without a signature it isn't done.
-            (Proof::Signed(_), Ending::Trailers, None) => return Ok(()),
+            (Proof::Signed(_), Ending::Trailers, None) => {
+                self.state = State::TrailerSignature;
+                return Ok(());
+            }
             (Proof::Unsigned, _, Some(_)) => return Err(malformed_trailer()),
             (Proof::Signed(_), Ending::Plain, _) | (Proof::Unsigned, _, None) => {}
         }

@@ -156,7 +156,7 @@ fn published_upload_with_trailer() {
     assert_eq!(run(&format!("{trailer}\r\n{signature}\r\n\r\n")), expected);
     assert_eq!(run(&format!("{trailer}\n\r\n{signature}\r\n\r\n")), expected);
     use S3ErrorCode::{IncompleteBody, MalformedTrailerError, SignatureDoesNotMatch};
-    assert_eq!(run(&format!("{trailer}\r\n\r\n")), Err(IncompleteBody));
+    assert_eq!(run(&format!("{trailer}\r\n\r\n")), Err(MalformedTrailerError));
     assert_eq!(run(&format!("{trailer}\r\n{signature}\r\n")), Err(IncompleteBody));
     assert_eq!(
         run(&format!("x-amz-checksum-crc32c:sOO8/A==\r\n{signature}\r\n\r\n")),

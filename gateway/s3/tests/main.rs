@@ -2,4 +2,3 @@
 
 mod chunks;
 mod signatures;
-mod speed;

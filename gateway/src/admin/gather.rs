@@ -174,6 +174,7 @@ impl Found {
             FoundMap::Unmade => vec![Reason::no_cluster_map()],
             FoundMap::Made(map) => health::of_disks(map, |id| self.is_readable(id)),
         };
+        reasons.extend(health::of_damage(self.reports()));
         if let (Some((voters, healthy)), Some(leader)) = (self.voters(), self.leader()) {
             let known = self.replicas.iter().filter_map(|(_, status)| status.as_ref());
             let differs =

@@ -5,6 +5,7 @@
 
 use model::cluster_map::ClusterMap;
 use model::ids::DiskId;
+use model::shard::{DiskHealth, DiskReport};
 use serde::{Deserialize, Serialize};
 
 use crate::admin::status::slack;
@@ -13,7 +14,7 @@ use crate::admin::status::slack;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
     /// A stable word: `metadata_unavailable`, `no_cluster_map`, `reads_fail`, `no_open_group`,
-    /// `disks_missing`, `metadata_degraded`, `digests_differ`.
+    /// `disks_missing`, `disks_damaged`, `metadata_degraded`, `digests_differ`.
     pub code: String,
     /// One sentence for people.
     pub message: String,
@@ -114,6 +115,23 @@ pub fn of_disks(map: &ClusterMap, readable: impl Fn(DiskId) -> bool) -> Vec<Reas
     reasons
 }
 
+/// What disks give reason for that work, but have lost some of their content. It never stops
+/// clients from being served: how much of which object is hit shows only when it is read.
+pub fn of_damage(reports: &[DiskReport]) -> Option<Reason> {
+    let damage = |report: &DiskReport| {
+        let reason = report.reason.as_ref().filter(|_| report.health == DiskHealth::Ok)?;
+        Some(format!("disk {}: {reason}", report.disk))
+    };
+    let damaged: Vec<String> = reports.iter().filter_map(damage).collect();
+    (!damaged.is_empty()).then(|| {
+        let message = format!(
+            "Disks hold damaged data, which is read with the help of parity where enough of it is whole ({}).",
+            damaged.join("; ")
+        );
+        Reason::warning("disks_damaged", message)
+    })
+}
+
 /// What the metadata replicas give reason for: how many vote, are well, and differ from the leader.
 pub fn of_replicas(voters: usize, healthy: usize, differing: &[u64]) -> Vec<Reason> {
     let mut reasons = Vec::new();
@@ -144,7 +162,7 @@ fn listed(disks: &std::collections::BTreeSet<DiskId>) -> String {
 mod tests {
     use model::cluster_map::{Disk, DiskState, Pg};
     use model::coding::Coding;
-    use model::ids::{ClusterId, DiskUuid, NodeId, PgId};
+    use model::ids::{ClusterId, DiskUuid, Incarnation, NodeId, PgId};
 
     use super::*;
 
@@ -188,5 +206,28 @@ mod tests {
         expect(&[Up, Up, Up, Up, Down, Down], &[("disks_missing", false), ("no_open_group", true)]);
         expect(&[Up, Up, Up, Down, Down, Down], &[("reads_fail", true), ("no_open_group", true)]);
         expect(&[], &[("no_cluster_map", true)]);
+    }
+
+    #[test]
+    fn damage_is_told_and_stops_nobody() {
+        let report = |disk: u32, health: DiskHealth, reason: Option<&str>| DiskReport {
+            disk: DiskId(disk),
+            uuid: DiskUuid::default(),
+            cluster: ClusterId::default(),
+            health,
+            reason: reason.map(str::to_owned),
+            capacity_bytes: 0,
+            free_bytes: 0,
+            live_bytes: 0,
+            garbage_bytes: 0,
+            shards: 0,
+            incarnation: Incarnation::default(),
+        };
+        let well = report(1, DiskHealth::Ok, None);
+        let full = report(2, DiskHealth::Full, Some("no space"));
+        assert_eq!(of_damage(&[well.clone(), full.clone()]), None);
+        let damaged = report(3, DiskHealth::Ok, Some("2 damaged regions are quarantined"));
+        let reason = of_damage(&[well, full, damaged]).expect("a reason");
+        assert!(!reason.blocking && reason.message.contains("(disk 3: 2 damaged regions"));
     }
 }

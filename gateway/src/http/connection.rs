@@ -10,17 +10,19 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
-use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::TokioTimer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use wire::clock::{Clock, timeout};
 
+use crate::http::framing;
 use crate::http::listener::Handler;
+use crate::http::response::ResponseBody;
 use crate::http::socket::{ConnectionState, WatchedSocket};
 use crate::limits::{
     HEAD_BYTES_MAX, HEADERS_MAX, LINGER_BYTES_MAX, LINGER_TIMEOUT, READ_BUFFER_BYTES_MAX,
@@ -67,7 +69,7 @@ pub async fn serve<H: Handler>(
         let handler = Arc::clone(&handler);
         let peer = peer.clone();
         // Boxed since hyper wants to move it when it hands the socket back.
-        Box::pin(async move { Ok::<_, Infallible>(handler.handle(request, peer).await) })
+        Box::pin(async move { Ok::<_, Infallible>(answer(request, peer, handler).await) })
     });
     let mut connection = protocol.serve_connection(socket, service);
     let mut stopping = false;
@@ -100,6 +102,28 @@ pub async fn serve<H: Handler>(
         // A client that never stops sending, or never closes, is left behind.
         let _given_up = timeout(clock.as_ref(), LINGER_TIMEOUT, linger(stream)).await;
     }
+}
+
+/// The handler's answer, if the request is beyond doubt.
+async fn answer<H: Handler>(
+    request: Request<Incoming>,
+    peer: Peer,
+    handler: Arc<H>,
+) -> Response<ResponseBody> {
+    let connection = Arc::clone(&peer.connection);
+    if let Err(error) = framing::check(&request) {
+        tracing::debug!(peer = %peer.address, %error, "request refused");
+        connection.leave_body_unread();
+        return framing::refusal();
+    }
+    let is_last = framing::is_last(&request);
+    let mut answer = handler.handle(request, peer).await;
+    if is_last {
+        // Whatever follows is left unread.
+        connection.leave_body_unread();
+        framing::close(&mut answer);
+    }
+    answer
 }
 
 /// Closes a socket whose client may still be sending. Closing with bytes unread would reset the

@@ -6,6 +6,7 @@
 
 pub mod body;
 pub mod connection;
+pub mod framing;
 pub mod listener;
 pub mod response;
 pub mod socket;

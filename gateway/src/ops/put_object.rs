@@ -2,6 +2,7 @@
 
 use engine::{ObjectCommit, WriteTarget};
 use http::{StatusCode, header};
+use model::checksum::ChecksumAlgorithm;
 use model::command::WriteCondition;
 use s3::S3Error;
 use s3::condition::WriteCondition as AskedCondition;
@@ -24,7 +25,9 @@ pub async fn run(
     let (bucket, key) = request.object()?;
     let condition = write_condition(&AskedCondition::parse(&request.headers)?);
     let headers = s3::headers::object_headers(&request.headers)?;
-    let expectations = request.expectations()?;
+    let mut expectations = request.expectations()?;
+    // As S3 does it: whoever reads the object can check it, also if nobody did who wrote it.
+    expectations.compute_by_default(ChecksumAlgorithm::Crc64Nvme);
     let payload = PayloadReader::sized(body, &request.signed.payload, &request.headers)?;
     let length = payload.length();
     s3::multipart::check_put_bytes(length)?;

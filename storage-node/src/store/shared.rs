@@ -102,7 +102,9 @@ impl Shared {
             uuid: self.identity.uuid,
             cluster: self.identity.cluster,
             health,
-            reason: self.health.reason(),
+            reason: self.health.reason().or_else(|| {
+                (damaged > 0).then(|| format!("{damaged} damaged regions are quarantined"))
+            }),
             capacity_bytes: space.capacity_bytes,
             free_bytes: space.free_bytes,
             live_bytes: totals.live_bytes,

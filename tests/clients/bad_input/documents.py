@@ -66,7 +66,8 @@ CASES = [
     ("complete with part number negative", 400, BROKEN, lambda w: complete(w, parts((-1, ETAG)))),
     ("complete with part number beyond 64 bits", 400, BROKEN, lambda w: complete(w, parts(("9" * 30, ETAG)))),
     ("complete in latin-1", 400, BROKEN, lambda w: complete(w, "<CompleteMultipartUpload>é".encode("latin-1"))),
-    ("complete with control characters", 400, BROKEN, lambda w: complete(w, parts((1, "\x01\x02")))),
+    # More than XML 1.0 allows is read: S3 has keys that can be named in no other way.
+    ("complete with control characters", 400, "InvalidPart", lambda w: complete(w, parts((1, "\x01\x02")))),
     ("complete with an entity bomb", 400, BROKEN, lambda w: complete(w, BOMB + parts((1, "&c;")))),
     ("complete with a file entity", 400, BROKEN, lambda w: complete(w, FILE + parts((1, "&x;")))),
     ("complete nested deeply", 400, BROKEN, lambda w: complete(w, "<a>" * 5000 + "</a>" * 5000)),

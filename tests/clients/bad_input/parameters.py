@@ -24,7 +24,7 @@ def ranged(w, value, key=None):
 
 def copy(w, *headers, query=()):
     """CopyObject, or UploadPartCopy with a query."""
-    return sign(w.request("PUT", "copied", query, headers))
+    return sign(w.request("PUT", "upload" if query else "copied", query, headers))
 
 
 def put_header(w, name, value):
@@ -55,7 +55,7 @@ def subresource(w, verb, name, key=None):
 
 LISTINGS = [
     ("max-keys", "-1"), ("max-keys", "abc"), ("max-keys", "1.5"), ("max-keys", "2147483648"),
-    ("max-keys", "9" * 30), ("encoding-type", "base64"), ("encoding-type", ""),
+    ("max-keys", "9" * 30), ("encoding-type", "base64"), ("encoding-type", "URL "),
     ("continuation-token", "!!!"), ("continuation-token", ""), ("continuation-token", "AAAA"),
 ]
 BAD_PARTS = ["0", "10001", "-1", "abc", "", "1.0", "+1", "99999999999999999999", "٣"]

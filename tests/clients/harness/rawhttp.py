@@ -29,11 +29,11 @@ def address(endpoint):
     return parts.hostname, parts.port
 
 
-def exchange(endpoint, data, finish=False, seconds=20, method="GET"):
+def exchange(endpoint, data, finish=False, seconds=20, method="GET", watch_end=True):
     """Sends bytes on a new connection and reads one answer.
 
     `finish` ends our side after the bytes, as a client does that gave up. The answer's `closed` says
-    whether the server ended the connection afterwards.
+    whether the server announced the end of the connection or, with `watch_end`, ended it.
     """
     with socket.create_connection(address(endpoint), timeout=seconds) as connection:
         try:
@@ -49,8 +49,19 @@ def exchange(endpoint, data, finish=False, seconds=20, method="GET"):
         except (http.client.HTTPException, ConnectionError):
             return Answer(0, {}, b"", True)
         headers = {name.lower(): value for name, value in reader.getheaders()}
-        closed = headers.get("connection", "").lower() == "close" or ended(connection)
+        closed = headers.get("connection", "").lower() == "close"
+        closed = closed or (watch_end and ended(connection))
         return Answer(reader.status, headers, body, closed)
+
+
+def everything(endpoint, data, seconds=20):
+    """Sends bytes on a new connection and returns all that comes until the server ends it."""
+    with socket.create_connection(address(endpoint), timeout=seconds) as connection:
+        connection.sendall(data)
+        received = bytearray()
+        while piece := connection.recv(65536):
+            received += piece
+        return bytes(received)
 
 
 def ended(connection):

@@ -90,6 +90,10 @@ pub trait DiskFile: Send + Sync + 'static {
     /// unlinked: what is durable in a file that nobody can open again is lost all the same.
     fn sync_data(&self) -> io::Result<()>;
 
+    /// Says that nobody is likely to read this range soon: what of it isn't written yet begins to
+    /// be, and what is needs no memory any more. A hint, which changes nothing but cost.
+    fn forget_cached(&self, offset: u64, length: u64);
+
     /// The length in bytes.
     fn length(&self) -> io::Result<u64>;
 

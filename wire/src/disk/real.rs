@@ -2,11 +2,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, fstatvfs};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::{Disk, DiskFile, DiskSpace, OpenMode};
@@ -178,6 +179,13 @@ impl DiskFile for RealFile {
             return Err(io::Error::new(io::ErrorKind::NotFound, "the file has been deleted"));
         }
         Ok(())
+    }
+
+    fn forget_cached(&self, offset: u64, length: u64) {
+        if let Some(length) = NonZeroU64::new(length) {
+            // A file system that knows no such hint loses nothing.
+            let _ = fadvise(&self.file, offset, Some(length), Advice::DontNeed);
+        }
     }
 
     fn length(&self) -> io::Result<u64> {

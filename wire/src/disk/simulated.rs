@@ -454,6 +454,8 @@ impl DiskFile for SimulatedFile {
         })
     }
 
+    fn forget_cached(&self, _offset: u64, _length: u64) {}
+
     fn length(&self) -> io::Result<u64> {
         self.with(|state| Ok(self.file(state)?.current.len() as u64))
     }

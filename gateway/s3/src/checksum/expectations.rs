@@ -87,6 +87,11 @@ impl Expectations {
         Ok(())
     }
 
+    /// Wants this checksum if the client announced none.
+    pub fn compute_by_default(&mut self, algorithm: ChecksumAlgorithm) {
+        self.checksum.get_or_insert(Expected::Computed(algorithm));
+    }
+
     /// Whether anything protects the body besides the transport: Content-MD5 or a checksum.
     pub fn has_integrity(&self) -> bool {
         self.md5.is_some() || self.checksum.is_some()

@@ -125,6 +125,7 @@ impl Log {
             start: self.end,
             end: SEGMENT_HEADER_BYTES,
             allocated: SEGMENT_HEADER_BYTES,
+            cached_from: None,
         })
     }
 
@@ -138,6 +139,7 @@ impl Log {
         if let Err(error) = cut {
             return Err(self.write_failed(&error, "closing a segment failed"));
         }
+        active.forget_cached();
         self.shared.durable.store(self.end, Ordering::Release);
         self.active = None;
         Ok(())
