@@ -22,6 +22,7 @@ use wire::entropy::{Entropy, SystemEntropy};
 
 mod disks;
 mod greeting;
+mod limits;
 mod replicas;
 mod signals;
 mod telemetry;
@@ -48,6 +49,7 @@ struct Doors {
 pub fn run(arguments: &ServerArguments) -> Result<ExitCode> {
     let settings = arguments.resolve()?;
     logging::start(&settings.log, settings.log_format)?;
+    limits::raise_open_files();
     let doors =
         Doors { clock: Arc::new(SystemClock::new()), entropy: Arc::new(SystemEntropy::new()) };
     let found = directories::inspect(&settings.directories)?;

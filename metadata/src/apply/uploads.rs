@@ -143,10 +143,9 @@ impl Step<'_, '_> {
     ) -> Result<Outcome, Stop> {
         let row = completed::key(bucket, complete.upload);
         let known = self.tables.get::<Completed>(&row)?.ok_or(Refusal::NoSuchUpload)?;
-        // The entity tag follows from the named parts.
-        let is_same = known.key == complete.key
-            && known.size == complete.size
-            && known.committed.etag == complete.etag;
+        // The entity tag follows from the named parts; of the size, a gateway that asks again can't
+        // know more than that of the object that is there now.
+        let is_same = known.key == complete.key && known.committed.etag == complete.etag;
         if is_same {
             Ok(Outcome::Committed(known.committed))
         } else {
@@ -168,7 +167,7 @@ impl Step<'_, '_> {
             modified: version.modified,
             checksum: version.checksum.clone(),
         };
-        let record = Completed { key: complete.key.clone(), size: version.size, committed };
+        let record = Completed { key: complete.key.clone(), committed };
         self.tables.set(&row, &record)?;
         let order = completed::order_key(self.now, &row);
         self.tables.insert(TableId::CompletedOrder, &order, &[])?;

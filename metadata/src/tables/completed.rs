@@ -15,11 +15,8 @@ pub struct Completed {
     /// The object's key.
     #[n(0)]
     pub key: ObjectKey,
-    /// The object's size.
-    #[n(1)]
-    pub size: u64,
     /// What was answered.
-    #[n(2)]
+    #[n(1)]
     pub committed: Committed,
 }
 
