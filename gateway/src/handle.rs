@@ -15,6 +15,7 @@ use crate::Gateway;
 use crate::auth::authorize;
 use crate::http::body::RequestBody;
 use crate::http::connection::Peer;
+use crate::http::framing;
 use crate::http::listener::Handler;
 use crate::http::response::ResponseBody;
 use crate::limits::TARGET_BYTES_MAX;
@@ -45,7 +46,10 @@ impl Handler for Gateway {
         };
         if !body.is_finished() && !body.drain().await {
             peer.connection.leave_body_unread();
-            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            framing::close(&mut answer);
+        }
+        if body.is_refused_continue() {
+            framing::close(&mut answer);
         }
         self.metrics.received(body.received());
         let headers = answer.headers_mut();

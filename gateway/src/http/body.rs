@@ -127,6 +127,12 @@ impl RequestBody {
         Ok(frame)
     }
 
+    /// Whether the client waits for `100 Continue` and gets its answer instead. botocore takes such an
+    /// answer's status for that of the connection's next request, unless the connection ends.
+    pub fn is_refused_continue(&self) -> bool {
+        self.expects_continue && !self.asked
+    }
+
     /// All of it, at most `bytes_max` bytes.
     pub async fn collect(&mut self, bytes_max: usize) -> Result<Bytes, BodyError> {
         let Some(first) = self.next().await? else { return Ok(Bytes::new()) };
@@ -153,9 +159,8 @@ impl RequestBody {
             return true;
         }
         // Asking for the body of a client that waits for `100 Continue` would make it send it all.
-        let is_wanted_only_by_us = self.expects_continue && !self.asked;
         let is_long = self.incoming.size_hint().exact().is_some_and(|rest| rest > DRAIN_BYTES_MAX);
-        if is_wanted_only_by_us || is_long {
+        if self.is_refused_continue() || is_long {
             return false;
         }
         let end = self.received + DRAIN_BYTES_MAX;
