@@ -116,7 +116,7 @@ impl Engine {
         let result = self.propose_committed(command).await;
         match &result {
             Ok(_) if lacking > 0 => {
-                metrics::counter!("engine_degraded_commits_total").increment(1);
+                metrics::counter!("drystone_degraded_commits_total").increment(1);
             }
             Err(error) if error.is_definite() => body.release(),
             Ok(_) | Err(_) => {}

@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use serde::Serialize;
 
 use crate::admin::gather::StatusGatherer;
+use crate::admin::gauges::Gauges;
 use crate::http::connection::Peer;
 use crate::http::listener::Handler;
 use crate::http::response::ResponseBody;
@@ -19,17 +20,19 @@ pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
 pub struct AdminHandler {
     gatherer: StatusGatherer,
     metrics: MetricsText,
+    gauges: Gauges,
 }
 
 impl AdminHandler {
     /// Answers from these sources.
     pub fn new(gatherer: StatusGatherer, metrics: MetricsText) -> Self {
-        Self { gatherer, metrics }
+        Self { gatherer, metrics, gauges: Gauges::default() }
     }
 
     async fn answer(&self, path: &str) -> Response<ResponseBody> {
         match path {
             "/metrics" => {
+                self.gauges.set(&self.gatherer.status().await);
                 let text = (self.metrics)();
                 respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text.into())
             }

@@ -4,6 +4,7 @@
 //! nothing and shows no secret, key or name of an object.
 
 pub mod gather;
+mod gauges;
 pub mod handler;
 pub mod health;
 pub mod render;

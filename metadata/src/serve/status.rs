@@ -25,7 +25,6 @@ impl MetadataService {
                 ServerState::Shutdown => "stopped",
             }
         };
-        metrics::gauge!("drystone_metadata_raft_term").set(metrics.current_term as f64);
         let mut status = MetadataStatus {
             replica: self.replica,
             leader: metrics.current_leader.map(ReplicaId),
@@ -46,7 +45,6 @@ impl MetadataService {
             return status;
         };
         status.last_applied_index = summary.applied.last.map_or(0, |id| id.index);
-        metrics::gauge!("drystone_metadata_last_applied").set(status.last_applied_index as f64);
         status.objects = summary.objects;
         status.object_bytes = summary.object_bytes;
         let rows = |table: TableId| summary.digests.0[table as usize].rows;

@@ -1,0 +1,81 @@
+//! The state of the cluster as gauges, for `/metrics`.
+//!
+//! In: the status. Out: gauges in the process' recorder, set anew whenever somebody reads them. A
+//! number that isn't known keeps its last value; a replica that was replaced is in no state.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use metrics::gauge;
+
+use crate::admin::status::{ClusterStatus, ReplicaStatus};
+
+/// The states of a replica, so that the gauge of one that it has left goes back to 0.
+const REPLICA_STATES: [&str; 6] =
+    ["leader", "follower", "candidate", "learner", "fenced", "unreachable"];
+
+/// The gauges, and the replicas that they were ever set for.
+#[derive(Debug, Default)]
+pub struct Gauges {
+    replicas: Mutex<BTreeSet<u64>>,
+}
+
+impl Gauges {
+    /// Sets the gauges.
+    pub fn set(&self, status: &ClusterStatus) {
+        set_cluster(status);
+        let mut gone = self.replicas.lock().unwrap_or_else(PoisonError::into_inner);
+        for replica in &status.metadata.replicas {
+            set_replica(replica);
+            gone.remove(&replica.replica);
+        }
+        for replica in gone.iter() {
+            set_replica_state(*replica, "");
+        }
+        gone.extend(status.metadata.replicas.iter().map(|replica| replica.replica));
+    }
+}
+
+fn set_cluster(status: &ClusterStatus) {
+    let known = |name: &'static str, value: Option<u64>| {
+        if let Some(value) = value {
+            gauge!(name).set(value as f64);
+        }
+    };
+    known("drystone_repair_queue_extents", status.repair_queue);
+    known("drystone_garbage_extents", status.garbage_extents);
+    known("drystone_buckets", status.usage.buckets);
+    known("drystone_objects", status.usage.objects);
+    known("drystone_object_bytes", status.usage.object_bytes);
+    known("drystone_raft_term", status.metadata.term);
+    let more = |name: &'static str, value: Option<i64>| {
+        if let Some(value) = value {
+            gauge!(name).set(value as f64);
+        }
+    };
+    more("drystone_tolerated_disk_losses", status.fault_tolerance.more_disks);
+    more("drystone_tolerated_replica_losses", status.fault_tolerance.more_metadata_replicas);
+    gauge!("drystone_placement_groups", "state" => "open").set(status.placement_groups.open as f64);
+    gauge!("drystone_placement_groups", "state" => "unreadable")
+        .set(status.placement_groups.unreadable as f64);
+    for disk in &status.disks {
+        let is_up = disk.state == "up";
+        gauge!("drystone_disk_up", "disk" => disk.id.to_string()).set(f64::from(u8::from(is_up)));
+    }
+}
+
+fn set_replica(replica: &ReplicaStatus) {
+    set_replica_state(replica.replica, &replica.state);
+    if let Some(applied) = replica.applied {
+        let id = replica.replica.to_string();
+        gauge!("drystone_raft_applied_index", "replica" => id).set(applied as f64);
+    }
+}
+
+fn set_replica_state(replica: u64, current: &str) {
+    for state in REPLICA_STATES {
+        let is_so = state == current;
+        gauge!("drystone_raft_state", "replica" => replica.to_string(), "state" => state)
+            .set(f64::from(u8::from(is_so)));
+    }
+}
