@@ -48,7 +48,11 @@ struct Doors {
 /// Runs the server until it is told to stop.
 pub fn run(arguments: &ServerArguments) -> Result<ExitCode> {
     let settings = arguments.resolve()?;
+    let arenas = limits::limit_arenas();
     logging::start(&settings.log, settings.log_format)?;
+    if let Err(error) = arenas {
+        tracing::warn!(%error, "the allocator's arenas were not limited; more memory is used");
+    }
     limits::raise_open_files();
     let doors =
         Doors { clock: Arc::new(SystemClock::new()), entropy: Arc::new(SystemEntropy::new()) };
