@@ -10,6 +10,7 @@ use wire::entropy::Entropy;
 
 use crate::auth::{Authenticator, RootCredentials};
 use crate::metrics::GatewayMetrics;
+use crate::payload::LaneHasher;
 
 /// Who everything belongs to, as S3 shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,7 @@ pub struct Gateway {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) authenticator: Authenticator,
     pub(crate) metrics: Arc<GatewayMetrics>,
+    pub(crate) hasher: LaneHasher,
     pub(crate) addressing: Addressing,
     pub(crate) region: String,
     pub(crate) owner: Identity,
@@ -61,6 +63,7 @@ impl Gateway {
         Self {
             engine,
             metrics: GatewayMetrics::new(Arc::clone(&clock)),
+            hasher: LaneHasher::new(),
             clock,
             entropy,
             authenticator: Authenticator::new(options.root, options.region.clone()),

@@ -129,7 +129,8 @@ async fn rewrite(
         part: 0,
         size_hint: Some(found.version.size),
     };
-    let (written, digests) = payload::copy(&gateway.engine, &found, digests, target).await?;
+    let (written, digests) =
+        payload::copy(&gateway.engine, &gateway.hasher, &found, digests, target).await?;
     let commit = ObjectCommit {
         bucket,
         key,

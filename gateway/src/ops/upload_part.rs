@@ -39,7 +39,7 @@ pub async fn run(
         size_hint: Some(payload.length()),
     };
     let (written, digests) =
-        payload::store(&gateway.engine, payload, &expectations, target).await?;
+        payload::store(&gateway.engine, &gateway.hasher, payload, &expectations, target).await?;
     let commit = PartCommit {
         bucket,
         key,

@@ -134,7 +134,8 @@ async fn rewrite(
         size_hint: found.range.as_ref().map(|range| range.end - range.start),
     };
     let digests = BodyDigests::of_copy(upload.checksum.map(|checksum| checksum.algorithm));
-    let (written, digests) = payload::copy(&gateway.engine, found, digests, target).await?;
+    let (written, digests) =
+        payload::copy(&gateway.engine, &gateway.hasher, found, digests, target).await?;
     let commit = PartCommit {
         bucket: destination.bucket.clone(),
         key: destination.key.clone(),

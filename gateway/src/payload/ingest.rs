@@ -10,7 +10,7 @@ use s3::sigv4::PayloadMode;
 use s3::{S3Error, S3ErrorCode};
 
 use super::digester::Digester;
-use super::{PayloadReader, body_error};
+use super::{LaneHasher, PayloadReader, body_error};
 use crate::http::body::RequestBody;
 use crate::refusal;
 
@@ -18,14 +18,15 @@ use crate::refusal;
 /// dropped half-way, what was written is deleted again by the engine.
 pub async fn store(
     engine: &Engine,
+    hasher: &LaneHasher,
     mut payload: PayloadReader<'_>,
     expectations: &Expectations,
     target: WriteTarget,
 ) -> Result<(WrittenBody, Digests), S3Error> {
     let mut writer = engine.writer(target);
-    let mut digester = Digester::new(expectations.digests(), payload.length());
+    let mut digester = Digester::new(hasher, expectations.digests(), payload.length());
     while let Some(bytes) = payload.next().await? {
-        digester.update(&bytes).await;
+        digester.update(&bytes).await?;
         writer.write(bytes).await.map_err(refusal::of_write)?;
     }
     let trailers = payload.finish()?;
@@ -45,6 +46,7 @@ pub async fn store(
 /// Reads what was opened and writes it again, hashed on the way.
 pub async fn copy(
     engine: &Engine,
+    hasher: &LaneHasher,
     found: &ObjectFound,
     digests: BodyDigests,
     target: WriteTarget,
@@ -52,12 +54,12 @@ pub async fn copy(
     let length = found.range.as_ref().map_or(0, |range| range.end - range.start);
     let mut reader = engine.reader(found);
     let mut writer = engine.writer(target);
-    let mut digester = Digester::new(digests, length);
+    let mut digester = Digester::new(hasher, digests, length);
     let mut copied = 0u64;
     while let Some(bytes) = reader.next().await {
         let bytes = bytes.map_err(refusal::of_read)?;
         copied += bytes.len() as u64;
-        digester.update(&bytes).await;
+        digester.update(&bytes).await?;
         writer.write(bytes).await.map_err(refusal::of_write)?;
     }
     if copied != length {

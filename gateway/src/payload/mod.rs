@@ -6,9 +6,11 @@
 
 mod digester;
 mod ingest;
+mod lane_hasher;
 mod reader;
 
 pub use ingest::{copy, document, store};
+pub use lane_hasher::LaneHasher;
 pub use reader::PayloadReader;
 
 use s3::{S3Error, S3ErrorCode};

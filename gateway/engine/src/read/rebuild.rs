@@ -11,12 +11,12 @@ use super::shard::Piece;
 use crate::codec::{Codec, CodecError};
 use crate::engine::Shared;
 
-/// Below this many bytes a decode is done where it is; its fixed cost is 0.2 ms.
+/// Below this many bytes a decode is done where it is: some 10 µs by GFNI, 0.3 ms without vectors.
 const COMPUTE_BYTES_MIN: usize = 256 * 1024;
 
 /// Rebuilds `columns` of the data slots `wanted` from `known`, which are pieces of `k'` other
 /// slots that cover the columns as far as their shards go; slots in `padding` are all zeros there.
-pub(super) async fn rebuild(
+pub(crate) async fn rebuild(
     shared: &Arc<Shared>,
     geometry: StripeGeometry,
     columns: Range<u32>,

@@ -13,7 +13,7 @@ use model::checksum::{ChecksumAlgorithm, ChecksumKind, StoredChecksum};
 
 use crate::error::{S3Error, S3ErrorCode};
 
-pub use digests::{BodyDigests, Digests};
+pub use digests::{BodyDigests, Digests, NextBytes};
 pub use expectations::{CompleteExpectations, Expectations, upload_checksum, wanted_algorithm};
 pub use parts::{composite, full_object};
 
