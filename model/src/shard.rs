@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::coding::Coding;
 use crate::ids::{ClusterId, DiskId, DiskUuid, ExtentId, Incarnation, PgId, ShardId};
+use crate::time::Timestamp;
 
 /// A position in a disk's log: bytes appended since the disk was formatted. Grows for ever.
 pub type LogPosition = u64;
@@ -52,6 +53,8 @@ pub struct ShardBlocks {
     pub checksums: Vec<u64>,
     /// Bytes of the whole shard.
     pub shard_bytes: u32,
+    /// The sealed owner, as it was appended: what is rebuilt from this shard belongs to it too.
+    pub owner: Bytes,
 }
 
 /// A request to one disk.
@@ -102,8 +105,53 @@ pub enum ShardRequest {
         /// At most this many (and at most 10,000).
         limit: u32,
     },
+    /// Read and verify every shard of these extents that the disk holds, whole.
+    Verify {
+        /// The disk.
+        disk: DiskId,
+        /// The extents; those that the disk doesn't hold are no error.
+        extents: Vec<ExtentId>,
+    },
+    /// List the live shards that are known to be damaged, in key order.
+    Damaged {
+        /// The disk.
+        disk: DiskId,
+        /// Start behind this shard.
+        after: Option<ShardId>,
+        /// At most this many (and at most 10,000).
+        limit: u32,
+    },
+    /// Begin a pass of scrub over the whole disk now, or end the one under way. Its progress is in
+    /// the disk's report.
+    Scrub {
+        /// The disk.
+        disk: DiskId,
+        /// What to do.
+        order: ScrubOrder,
+    },
     /// Report on all disks of the node.
     Status,
+}
+
+/// What a scrub is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScrubOrder {
+    /// Verify the whole disk from its beginning, at most at this rate (0: as fast as it goes).
+    Begin {
+        /// Bytes per second.
+        bytes_per_second: u64,
+    },
+    /// End the pass that was asked for; the paced one goes on where it was.
+    End,
+}
+
+/// What the verification of one shard found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShardState {
+    /// Every byte is the one that was written.
+    Sound,
+    /// It is damaged: reconstruct it.
+    Damaged,
 }
 
 /// The answer to a [`ShardRequest`], variant by variant.
@@ -124,6 +172,12 @@ pub enum ShardResponse {
     Deleted,
     /// To `Inventory`: shard and its length.
     Inventory(Vec<(ShardId, u32)>),
+    /// To `Verify`: every shard that the disk should have by its own index, in key order.
+    Verified(Vec<(ShardId, ShardState)>),
+    /// To `Damaged`.
+    Damaged(Vec<ShardId>),
+    /// To `Scrub`.
+    ScrubOrdered,
     /// To `Status`.
     Status(Vec<DiskReport>),
     /// The request failed as a whole.
@@ -232,4 +286,60 @@ pub struct DiskReport {
     /// The run of the disk.
     #[n(10)]
     pub incarnation: Incarnation,
+    /// Free bytes below which the disk takes no new shards.
+    #[n(11)]
+    #[cbor(default)]
+    pub reserve_bytes: u64,
+    /// Live shards that are known to be damaged and wait for their repair.
+    #[n(12)]
+    #[cbor(default)]
+    pub damaged_shards: u64,
+    /// How far its verification is.
+    #[n(13)]
+    #[cbor(default)]
+    pub scrub: ScrubReport,
+    /// What reclaiming space has come to.
+    #[n(14)]
+    #[cbor(default)]
+    pub compaction: CompactionReport,
+}
+
+/// How far the verification of a disk is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub struct ScrubReport {
+    /// When the pass under way began; 0 when there is none.
+    #[n(0)]
+    pub began: Timestamp,
+    /// Bytes of the log that this pass has verified.
+    #[n(1)]
+    pub verified_bytes: u64,
+    /// Bytes of the log that this pass is to verify.
+    #[n(2)]
+    pub total_bytes: u64,
+    /// When the last whole pass began; 0 when there was none.
+    #[n(3)]
+    pub last_began: Timestamp,
+    /// When the last whole pass ended: everything older than its begin was verified in between.
+    #[n(4)]
+    pub last_ended: Timestamp,
+    /// Whether the pass under way was asked for.
+    #[n(5)]
+    pub on_demand: bool,
+}
+
+/// What compaction has done since the disk was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub struct CompactionReport {
+    /// Bytes of records that were copied.
+    #[n(0)]
+    pub moved_bytes: u64,
+    /// Bytes of segments that were deleted.
+    #[n(1)]
+    pub reclaimed_bytes: u64,
+    /// Segments that were deleted.
+    #[n(2)]
+    pub segments: u64,
+    /// Bytes of records that clients had appended.
+    #[n(3)]
+    pub appended_bytes: u64,
 }

@@ -13,18 +13,28 @@
 //! | --- | --- |
 //! | [`segment`] | the file format: headers, records, scanning with resynchronisation |
 //! | [`index`] | shard → place in a segment; recent changes in memory, the rest in redb |
+//! | `compact` | gives back the space of what was deleted: plan, run, removal |
 //! | [`store`] | one disk: recovery, the writer thread, group commit, reads, health |
+//! | [`offline`] | what can be told of a stopped disk or a copy |
+//! | `scrub` | reads everything again and again, at a limited rate, and tells what has rotted |
 //! | [`serve`] | the node: many disks behind one service, and the heartbeat |
 
 pub mod index;
+pub mod offline;
 pub mod segment;
 pub mod serve;
 pub mod store;
 
+mod compact;
 mod lock;
 mod meter;
 mod options;
+mod scrub;
+mod switches;
+mod sync;
 
 pub use options::{DiskIdentity, StoreOptions};
 pub use serve::{DiskOpenError, HeartbeatReporter, StorageNode};
 pub use store::{OpenError, Store};
+#[cfg(feature = "switches")]
+pub use switches::{Bug, Switches};

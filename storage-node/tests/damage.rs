@@ -4,7 +4,7 @@ use model::shard::ShardError;
 use storage_node::OpenError;
 use wire::disk::{Disk, OpenMode, SimulatedDisk};
 
-use crate::world::{extent, id, open, open_with, put, small, wait, whole};
+use crate::world::{extent, id, open, open_with, put, shard, small, wait, whole};
 
 const SEGMENT: &str = "shards/seg-0000000000000001.dss";
 const INDEX: &str = "shards/index.redb";
@@ -55,6 +55,27 @@ fn every_flipped_byte_of_a_segment_gives_right_bytes_or_is_told() {
             disk.flip_bit(SEGMENT, at, (at % 8) as u8).expect("flipped back");
         }
     }
+}
+
+#[test]
+fn rot_before_a_segment_that_was_never_born_is_no_torn_tail() {
+    let disk = SimulatedDisk::new(1);
+    let store = open(&disk);
+    wait(store.append(vec![shard(id(1, 1, 0), 1000), shard(id(1, 2, 0), 1000)], true))
+        .expect("put");
+    store.abort();
+    // As a crash leaves it that comes when the successor is made, and before its header is there:
+    // the segment had been cut and synced.
+    let segment = disk.open(SEGMENT, OpenMode::Write).expect("there");
+    segment.set_length(128 + 2 * 1112).expect("cut");
+    segment.sync_data().expect("synced");
+    disk.open("shards/seg-0000000000000002.dss", OpenMode::CreateNew).expect("made");
+    disk.subdirectory("shards").and_then(|shards| shards.sync_directory()).expect("synced");
+    disk.flip_bit(SEGMENT, 128 + 1112 + 500, 1).expect("flipped");
+    let store = open(&disk);
+    whole(&store, id(1, 1, 0), 1000).expect("kept");
+    assert!(matches!(whole(&store, id(1, 2, 0), 1000), Err(ShardError::Corrupt(..))));
+    store.close();
 }
 
 #[test]

@@ -115,3 +115,23 @@ fn a_vanished_directory_is_noticed_without_traffic() {
         Err(ShardError::Failed(DISK))
     );
 }
+
+#[test]
+fn what_a_failed_sync_left_in_the_page_cache_is_not_trusted_by_the_next_run() {
+    let disk = SimulatedDisk::new(1);
+    let store = open(&disk);
+    put(&store, id(1, 1, 0), 1000).expect("put");
+    disk.set_faults(DiskFaults { syncs_fail: true, ..DiskFaults::default() });
+    assert_eq!(put(&store, id(1, 2, 0), 1000), Err(ShardError::ReadOnly(DISK)));
+    // The process ends and begins again; the page cache lives on, and calls its pages clean.
+    store.abort();
+    disk.set_faults(DiskFaults::default());
+    let store = open(&disk);
+    put(&store, id(1, 2, 0), 1000).expect("the same again");
+    store.abort();
+    disk.crash();
+    let store = open(&disk);
+    whole(&store, id(1, 1, 0), 1000).expect("kept");
+    whole(&store, id(1, 2, 0), 1000).expect("it was acknowledged");
+    assert_eq!(store.damaged_regions(), []);
+}

@@ -1,8 +1,15 @@
 //! Scenarios of one disk and of a node, on simulated and real directories.
 
-mod crashes;
+mod compaction;
 mod damage;
 mod faults;
+mod full;
+mod killed;
+mod lethal;
 mod node;
 mod operations;
+mod scrub;
+mod stalls;
+mod torture;
+mod unruly;
 mod world;

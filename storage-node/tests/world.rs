@@ -1,10 +1,7 @@
-//! What the scenarios share: identities, shards whose bytes follow from their id, a disk whose
-//! power fails after so many operations, and a runtime to wait on.
+//! What the scenarios share: identities, shards whose bytes follow from their id, and a runtime
+//! to wait on.
 
-use std::io::{self, IoSlice};
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,10 +11,13 @@ use model::ids::{ClusterId, DiskId, DiskUuid, ExtentId, PgId, SessionId, ShardId
 use model::shard::{ShardAppend, ShardBlocks, ShardError, ShardRead};
 use storage_node::{DiskIdentity, OpenError, Store, StoreOptions};
 use wire::clock::SystemClock;
-use wire::disk::{Disk, DiskFile, DiskSpace, OpenMode};
+use wire::disk::Disk;
 use wire::entropy::{Entropy, SeededEntropy};
 
 pub const DISK: DiskId = DiskId(7);
+/// Bytes of every shard's owner.
+pub const OWNER_BYTES: u8 = OWNER.len() as u8;
+const OWNER: &[u8] = b"sealed owner";
 
 pub fn identity() -> DiskIdentity {
     DiskIdentity { cluster: ClusterId([0xc1; 16]), disk: DISK, uuid: DiskUuid([0xd2; 16]) }
@@ -42,12 +42,16 @@ pub fn open(disk: &(impl Disk + Clone)) -> Store {
     open_with(Arc::new(disk.clone()), small()).expect("opened")
 }
 
-pub fn wait<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
+thread_local! {
+    /// One for each test: making it costs more than most of what is waited for.
+    static RUNTIME: tokio::runtime::Runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .expect("a runtime")
-        .block_on(work)
+        .expect("a runtime");
+}
+
+pub fn wait<T>(work: impl Future<Output = T>) -> T {
+    RUNTIME.with(|runtime| runtime.block_on(work))
 }
 
 pub fn extent(pg: u32, sequence: u32) -> ExtentId {
@@ -70,14 +74,24 @@ pub fn payload(id: ShardId, length: usize) -> Bytes {
 }
 
 pub fn shard(id: ShardId, length: usize) -> ShardAppend {
-    let payload = payload(id, length);
+    shard_of(id, payload(id, length))
+}
+
+/// A valid shard of other bytes than [`shard`]'s.
+pub fn other_shard(id: ShardId, length: usize) -> ShardAppend {
+    let mut bytes = payload(id, length).to_vec();
+    bytes[length / 2] ^= 1;
+    shard_of(id, Bytes::from(bytes))
+}
+
+fn shard_of(id: ShardId, payload: Bytes) -> ShardAppend {
     ShardAppend {
         id,
         coding: Coding::new(1, 0).expect("valid"),
-        stripe_bytes: length as u32,
+        stripe_bytes: payload.len() as u32,
         checksums: block_checksums(id, &payload).into(),
         payload,
-        owner: Bytes::from_static(b"sealed owner"),
+        owner: Bytes::from_static(OWNER),
     }
 }
 
@@ -101,115 +115,4 @@ pub fn whole(store: &Store, id: ShardId, length: usize) -> Result<(), ShardError
     let blocks = read(store, id, 0, length as u32)?;
     assert_eq!(blocks.payload, payload(id, length), "wrong bytes of shard {id}");
     Ok(())
-}
-
-/// A disk whose power fails after a number of changes: from then on every change fails, and none
-/// reaches the disk below.
-#[derive(Clone)]
-pub struct Fused {
-    inner: Arc<dyn Disk>,
-    left: Arc<AtomicI64>,
-}
-
-impl Fused {
-    pub fn new(inner: impl Disk, changes: i64) -> Self {
-        Self { inner: Arc::new(inner), left: Arc::new(AtomicI64::new(changes)) }
-    }
-
-    fn burn(left: &AtomicI64) -> io::Result<()> {
-        if left.fetch_sub(1, Ordering::SeqCst) > 0 {
-            Ok(())
-        } else {
-            Err(io::Error::other("the power is gone"))
-        }
-    }
-}
-
-impl Disk for Fused {
-    fn open(&self, name: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
-        if mode == OpenMode::CreateNew {
-            Self::burn(&self.left)?;
-        }
-        let inner = self.inner.open(name, mode)?;
-        Ok(Arc::new(FusedFile { inner, left: Arc::clone(&self.left) }))
-    }
-
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.inner.list()
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        Self::burn(&self.left)?;
-        self.inner.remove(name)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        Self::burn(&self.left)?;
-        self.inner.rename(from, to)
-    }
-
-    fn sync_directory(&self) -> io::Result<()> {
-        Self::burn(&self.left)?;
-        self.inner.sync_directory()
-    }
-
-    fn subdirectory(&self, name: &str) -> io::Result<Arc<dyn Disk>> {
-        let inner = self.inner.subdirectory(name)?;
-        Ok(Arc::new(Self { inner, left: Arc::clone(&self.left) }))
-    }
-
-    fn space(&self) -> io::Result<DiskSpace> {
-        self.inner.space()
-    }
-
-    fn is_present(&self) -> bool {
-        self.inner.is_present()
-    }
-
-    fn path(&self) -> &Path {
-        self.inner.path()
-    }
-}
-
-struct FusedFile {
-    inner: Arc<dyn DiskFile>,
-    left: Arc<AtomicI64>,
-}
-
-impl DiskFile for FusedFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.inner.read_at(buffer, offset)
-    }
-
-    fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
-        self.inner.read_cached_at(buffer, offset)
-    }
-
-    fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
-        Fused::burn(&self.left)?;
-        self.inner.write_at(parts, offset)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        Fused::burn(&self.left)?;
-        self.inner.sync_data()
-    }
-
-    fn forget_cached(&self, offset: u64, length: u64) {
-        self.inner.forget_cached(offset, length);
-    }
-
-    fn length(&self) -> io::Result<u64> {
-        self.inner.length()
-    }
-
-    fn set_length(&self, length: u64) -> io::Result<()> {
-        Fused::burn(&self.left)?;
-        self.inner.set_length(length)
-    }
-
-    fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
-        Fused::burn(&self.left)?;
-        self.inner.allocate(offset, length)
-    }
 }

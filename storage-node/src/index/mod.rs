@@ -5,20 +5,28 @@
 //! segment. After a crash the log is replayed from there; when the index is missing or damaged it
 //! is rebuilt from the segments.
 //!
-//! redb verifies no page when it reads it. So: all pages are verified when the index is opened,
-//! and every page read later must be the one that was verified or written ([`backend`]). What
+//! redb verifies no page when it reads it. So: the whole file is verified when the index is opened
+//! ([`sums`]), and every page read later must be the one that was verified or written
+//! ([`backend`]). What
 //! that doesn't catch is caught where it matters: a record's own header must carry the shard's id
 //! and a sound checksum. A lost key would be a `NotFound`, which proves nothing about the cluster
 //! and is answered by parity.
 
+use model::ids::ShardId;
 use model::shard::LogPosition;
 
 mod backend;
 mod database;
+mod saved;
+mod sums;
+mod tombstone;
 mod view;
 
-pub use database::{Checkpoint, IndexError, SavedIndex};
-pub use view::Index;
+pub use database::IndexError;
+pub use saved::{Checkpoint, SavedIndex};
+pub use sums::SUMS_NAME;
+pub use tombstone::Tombstone;
+pub use view::{Change, Index};
 
 /// The file name of the index, beside the segments.
 pub const INDEX_NAME: &str = "index.redb";
@@ -77,7 +85,15 @@ pub struct SegmentUse {
     pub live_bytes: u64,
     /// Live shards.
     pub shards: u64,
+    /// Bytes of the tombstones in it that the index points to.
+    pub tombstone_bytes: u64,
+    /// Whether a record in it was replaced by a later one of the same shard, so that a tombstone
+    /// of that shard must outlast this segment although no live shard is left here.
+    pub superseded: bool,
 }
+
+/// A live shard whose record is damaged, and where that record lies.
+pub type DamagedShard = (ShardId, Location);
 
 /// A damaged region of a segment: quarantined, which is to say never served, never written over,
 /// and told of.

@@ -4,31 +4,63 @@
 //! is writing just now, *base* is a snapshot of redb. A look-up holds the lock for the two maps
 //! only, never across I/O.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::sync::{Mutex, RwLock};
 
 use model::ids::{DiskUuid, ExtentId, PgId, SessionId, ShardId};
-use redb::Database;
+use redb::ReadableTable;
 use wire::disk::Disk;
 
-use super::database::{self, IndexError, SavedIndex, ShardTable, refused};
-use super::{Location, database as at_rest};
+use super::database::{self, AtRest, IndexError, Snapshot, refused};
+use super::{Location, SavedIndex, Tombstone};
 use crate::lock::{lock, read, write};
 
-/// Where shards lie now; `None` where one was deleted.
-pub(super) type Changes = BTreeMap<ShardId, Option<Location>>;
+/// One change of the index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Where a shard lies now; `None` when it is deleted.
+    Shard(ShardId, Option<Location>),
+    /// The latest tombstone of an extent; `None` when it is needed no more.
+    Tombstone(ExtentId, Option<Tombstone>),
+}
+
+/// What is newer than the index at rest.
+#[derive(Default)]
+pub(super) struct Changes {
+    /// Where shards lie now; `None` where one was deleted.
+    pub(super) shards: BTreeMap<ShardId, Option<Location>>,
+    /// The latest tombstones; `None` where one was dropped.
+    pub(super) tombstones: BTreeMap<ExtentId, Option<Tombstone>>,
+}
+
+impl Changes {
+    fn len(&self) -> usize {
+        self.shards.len() + self.tombstones.len()
+    }
+
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Shard(id, place) => drop(self.shards.insert(id, place)),
+            Change::Tombstone(extent, tombstone) => {
+                self.tombstones.insert(extent, tombstone);
+            }
+        }
+    }
+}
 
 /// The index of one disk.
 pub struct Index {
     /// `None` once closed. Held for a commit, which only the checkpoint thread makes.
-    database: Mutex<Option<Database>>,
+    at_rest: Mutex<Option<AtRest>>,
     view: RwLock<View>,
 }
 
 struct View {
     active: Changes,
     frozen: Option<Arc<Changes>>,
-    base: Option<Arc<ShardTable>>,
+    base: Option<Arc<Snapshot>>,
 }
 
 impl Index {
@@ -38,8 +70,8 @@ impl Index {
         uuid: DiskUuid,
         cache_bytes: usize,
     ) -> Result<(Self, SavedIndex), IndexError> {
-        let (database, saved) = database::open(disk, uuid, cache_bytes)?;
-        Ok((Self::over(database)?, saved))
+        let (at_rest, saved) = database::open(disk, uuid, cache_bytes)?;
+        Ok((Self::over(at_rest)?, saved))
     }
 
     /// Makes an empty one in place of whatever is there.
@@ -47,10 +79,10 @@ impl Index {
         Self::over(database::create(disk, cache_bytes)?)
     }
 
-    fn over(database: Database) -> Result<Self, IndexError> {
-        let base = Some(at_rest::snapshot(&database)?);
-        let view = View { active: Changes::new(), frozen: None, base };
-        Ok(Self { database: Mutex::new(Some(database)), view: RwLock::new(view) })
+    fn over(at_rest: AtRest) -> Result<Self, IndexError> {
+        let base = Some(at_rest.snapshot()?);
+        let view = View { active: Changes::default(), frozen: None, base };
+        Ok(Self { at_rest: Mutex::new(Some(at_rest)), view: RwLock::new(view) })
     }
 
     /// Where a shard lies.
@@ -60,19 +92,37 @@ impl Index {
             if view.base.is_none() {
                 return Err(IndexError::Closed);
             }
-            let frozen = view.frozen.as_ref().and_then(|changes| changes.get(&id));
-            if let Some(place) = view.active.get(&id).or(frozen) {
+            let frozen = view.frozen.as_ref().and_then(|changes| changes.shards.get(&id));
+            if let Some(place) = view.active.shards.get(&id).or(frozen) {
                 return Ok(*place);
             }
             view.base.clone().ok_or(IndexError::Closed)?
         };
-        let found = base.get(&id.to_key()).map_err(refused)?;
+        let found = base.shards.get(&id.to_key()).map_err(refused)?;
         Ok(found.map(|value| Location::decode(value.value())))
     }
 
-    /// Takes changes over, which later look-ups see.
-    pub fn apply(&self, changes: impl IntoIterator<Item = (ShardId, Option<Location>)>) {
-        write(&self.view).active.extend(changes);
+    /// The latest tombstone of an extent, when one is kept.
+    pub fn tombstone(&self, extent: ExtentId) -> Result<Option<Tombstone>, IndexError> {
+        let base = {
+            let view = read(&self.view);
+            let frozen = view.frozen.as_ref().and_then(|changes| changes.tombstones.get(&extent));
+            if let Some(found) = view.active.tombstones.get(&extent).or(frozen) {
+                return Ok(found.clone());
+            }
+            view.base.clone().ok_or(IndexError::Closed)?
+        };
+        let found = base.tombstones.get(&extent.to_key()).map_err(refused)?;
+        found
+            .map(|value| Tombstone::decode(value.value()))
+            .map(|decoded| decoded.ok_or(IndexError::Damaged("a tombstone is none")))
+            .transpose()
+    }
+
+    /// Takes changes over, in order and as one: later look-ups see all of them.
+    pub fn apply(&self, changes: impl IntoIterator<Item = Change>) {
+        let mut view = write(&self.view);
+        changes.into_iter().for_each(|change| view.active.apply(change));
     }
 
     /// How many changes wait for a checkpoint to begin.
@@ -119,16 +169,17 @@ impl Index {
     ) -> Result<Vec<(ShardId, Location)>, IndexError> {
         let (mut recent, base) = {
             let view = read(&self.view);
-            let mut recent = Changes::new();
-            if let Some(frozen) = &view.frozen {
-                recent.extend(frozen.range(first..=last).map(|(id, place)| (*id, *place)));
+            let mut recent = BTreeMap::new();
+            let frozen = view.frozen.iter().map(|changes| &**changes);
+            for changes in frozen.chain([&view.active]) {
+                let within = changes.shards.range(first..=last);
+                recent.extend(within.map(|(id, place)| (*id, *place)));
             }
-            recent.extend(view.active.range(first..=last).map(|(id, place)| (*id, *place)));
             (recent, view.base.clone().ok_or(IndexError::Closed)?)
         };
         let mut found = Vec::new();
         let (low, high) = (first.to_key(), last.to_key());
-        for row in base.range::<&[u8; ShardId::KEY_BYTES]>(&low..=&high).map_err(refused)? {
+        for row in base.shards.range::<&[u8; ShardId::KEY_BYTES]>(&low..=&high).map_err(refused)? {
             if found.len() >= limit {
                 return Ok(found);
             }
@@ -169,10 +220,10 @@ impl Index {
     /// changes stay frozen and are still seen; the index at rest is as it was.
     pub fn commit(&self, saved: &SavedIndex) -> Result<usize, IndexError> {
         let frozen = read(&self.view).frozen.clone().unwrap_or_default();
-        let database = lock(&self.database);
-        let database = database.as_ref().ok_or(IndexError::Closed)?;
-        at_rest::commit(database, &frozen, saved)?;
-        let base = at_rest::snapshot(database)?;
+        let mut at_rest = lock(&self.at_rest);
+        let at_rest = at_rest.as_mut().ok_or(IndexError::Closed)?;
+        at_rest.commit(&frozen, saved)?;
+        let base = at_rest.snapshot()?;
         let mut view = write(&self.view);
         view.base = Some(base);
         view.frozen = None;
@@ -183,6 +234,68 @@ impl Index {
     /// when it closes is written before this returns.
     pub fn close(&self) {
         write(&self.view).base = None;
-        drop(lock(&self.database).take());
+        if let Some(at_rest) = lock(&self.at_rest).take() {
+            at_rest.close();
+        }
+    }
+
+    /// The live shards that lie in one segment. Reads the whole index: for repairs only.
+    pub fn in_segment(&self, segment: u64) -> Result<Vec<(ShardId, Location)>, IndexError> {
+        let here = |place: &Location| place.segment == segment;
+        let mut found = BTreeMap::new();
+        let base = {
+            let view = read(&self.view);
+            let frozen = view.frozen.iter().map(|changes| &**changes);
+            for changes in frozen.chain([&view.active]) {
+                let places = changes.shards.iter().filter_map(|(id, place)| Some((*id, (*place)?)));
+                found.extend(places.filter(|(_, place)| here(place)));
+            }
+            view.base.clone().ok_or(IndexError::Closed)?
+        };
+        for row in base.shards.iter().map_err(refused)? {
+            let (key, value) = row.map_err(refused)?;
+            let place = Location::decode(value.value());
+            if here(&place) {
+                let id = ShardId::from_key(key.value());
+                found.insert(id.ok_or(IndexError::Damaged("a key is none"))?, place);
+            }
+        }
+        // What is newer than a layer says otherwise.
+        let mut live = Vec::new();
+        for (id, place) in found {
+            if self.get(id)? == Some(place) {
+                live.push((id, place));
+            }
+        }
+        Ok(live)
+    }
+
+    /// The tombstones whose records lie in one segment. Reads the whole index: for repairs only.
+    pub fn tombstones_in_segment(
+        &self,
+        segment: u64,
+    ) -> Result<Vec<(ExtentId, Tombstone)>, IndexError> {
+        let mut extents = BTreeSet::new();
+        let base = {
+            let view = read(&self.view);
+            let frozen = view.frozen.iter().map(|changes| &**changes);
+            for changes in frozen.chain([&view.active]) {
+                extents.extend(changes.tombstones.keys().copied());
+            }
+            view.base.clone().ok_or(IndexError::Closed)?
+        };
+        for row in base.tombstones.iter().map_err(refused)? {
+            let (key, value) = row.map_err(refused)?;
+            if Tombstone::decode(value.value()).is_none_or(|found| found.segment == segment) {
+                let extent = ExtentId::from_key(key.value());
+                extents.insert(extent.ok_or(IndexError::Damaged("a key is none"))?);
+            }
+        }
+        let mut found = Vec::new();
+        for extent in extents {
+            let kept = self.tombstone(extent)?;
+            found.extend(kept.filter(|kept| kept.segment == segment).map(|kept| (extent, kept)));
+        }
+        Ok(found)
     }
 }

@@ -4,7 +4,9 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+use crate::sync::Mutex;
 
 use wire::disk::{Disk, DiskFile, OpenMode};
 

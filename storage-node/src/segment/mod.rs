@@ -8,7 +8,7 @@ pub mod header;
 pub mod record;
 pub mod scanner;
 
-mod fields;
+pub(crate) mod fields;
 
 pub use files::SegmentFiles;
 pub use header::{HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader};

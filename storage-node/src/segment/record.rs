@@ -56,6 +56,8 @@ pub enum Kind {
     Tombstone,
     /// Says what is durable, and nothing else.
     Mark,
+    /// A deleted shard that compaction carries along for the grace period. Never live.
+    Remains,
 }
 
 impl Kind {
@@ -64,6 +66,7 @@ impl Kind {
             Self::Shard => 1,
             Self::Tombstone => 2,
             Self::Mark => 3,
+            Self::Remains => 4,
         }
     }
 
@@ -72,6 +75,7 @@ impl Kind {
             1 => Some(Self::Shard),
             2 => Some(Self::Tombstone),
             3 => Some(Self::Mark),
+            4 => Some(Self::Remains),
             _ => None,
         }
     }
@@ -102,6 +106,9 @@ pub struct RecordHeader {
     pub appended: Timestamp,
     /// Checksum of owner and block checksums.
     pub body_checksum: u64,
+    /// Of a tombstone that compaction has moved: it deletes what lies before this log position.
+    /// 0 in any other record; a tombstone then deletes what lies before itself.
+    pub before: LogPosition,
 }
 
 impl RecordHeader {
@@ -119,7 +126,13 @@ impl RecordHeader {
             incarnation: Incarnation(0),
             appended: Timestamp(0),
             body_checksum: 0,
+            before: 0,
         }
+    }
+
+    /// The log position before which a tombstone deletes the shards of its extent.
+    pub fn deletes_before(&self) -> LogPosition {
+        if self.before == 0 { self.position } else { self.before }
     }
 
     /// Bytes between header and payload: the owner, padded, and the block checksums.
@@ -161,8 +174,12 @@ impl RecordHeader {
         put(out, 0, &RECORD_MAGIC);
         put(out, 4, &[VERSION, self.kind.code(), data, parity]);
         put(out, 8, &self.id.to_key());
-        put(out, 28, &self.stripe_bytes.to_le_bytes());
-        put(out, 32, &self.payload_bytes.to_le_bytes());
+        if self.kind == Kind::Tombstone {
+            put(out, 28, &self.before.to_le_bytes());
+        } else {
+            put(out, 28, &self.stripe_bytes.to_le_bytes());
+            put(out, 32, &self.payload_bytes.to_le_bytes());
+        }
         put(out, 36, &self.owner_bytes.to_le_bytes());
         put(out, 40, &self.position.to_le_bytes());
         put(out, 48, &self.durable.to_le_bytes());
@@ -184,25 +201,42 @@ impl RecordHeader {
         }
         let kind = Kind::from_code(bytes[5])?;
         let coding = match kind {
-            Kind::Shard => Some(Coding::new(bytes[6], bytes[7]).ok()?),
+            Kind::Shard | Kind::Remains => Some(Coding::new(bytes[6], bytes[7]).ok()?),
             Kind::Tombstone | Kind::Mark => None,
+        };
+        let (stripe_bytes, payload_bytes, before) = match kind {
+            Kind::Tombstone => (0, 0, get_u64(bytes, 28)?),
+            _ => (get_u32(bytes, 28)?, get_u32(bytes, 32)?, 0),
         };
         let header = Self {
             kind,
             id: ShardId::from_key(&array::<{ ShardId::KEY_BYTES }>(bytes, 8)?)?,
             coding,
-            stripe_bytes: get_u32(bytes, 28)?,
-            payload_bytes: get_u32(bytes, 32)?,
+            stripe_bytes,
+            payload_bytes,
             owner_bytes: get_u16(bytes, 36)?,
             position: get_u64(bytes, 40)?,
             durable: get_u64(bytes, 48)?,
             incarnation: Incarnation(get_u64(bytes, 56)?),
             appended: Timestamp(get_u64(bytes, 64)?),
             body_checksum: get_u64(bytes, 72)?,
+            before,
         };
         let within_limits = usize::from(header.owner_bytes) <= OWNER_BYTES_MAX
             && header.payload_bytes <= STRIPE_BYTES_MAX;
         within_limits.then_some(header)
+    }
+
+    /// The version of a sound header that this release can't read: one of a newer format. Magic,
+    /// version and checksum stay where they are in every version, so that rot is never taken for
+    /// one; a new kind of record is a new version.
+    pub fn newer_version(seal: Seal, bytes: &[u8]) -> Option<u8> {
+        if array(bytes, 0) != Some(RECORD_MAGIC) {
+            return None;
+        }
+        let version = *bytes.get(4)?;
+        let checksum = XxHash3_64::oneshot_with_seed(seal.0, bytes.get(..CHECKSUM_AT)?);
+        (checksum == get_u64(bytes, CHECKSUM_AT)? && version != VERSION).then_some(version)
     }
 
     /// The block checksums out of `body` (the bytes between header and payload), once they are
@@ -288,6 +322,37 @@ mod tests {
         for length in 0..RECORD_HEADER_BYTES {
             assert_eq!(RecordHeader::decode(seal(), &bytes[..length]), None);
         }
+    }
+
+    #[test]
+    fn a_newer_version_is_named_and_rot_is_none() {
+        let (_, mut bytes) = example();
+        assert_eq!(RecordHeader::newer_version(seal(), &bytes), None);
+        bytes[4] = 9;
+        assert_eq!(RecordHeader::newer_version(seal(), &bytes), None);
+        let checksum = XxHash3_64::oneshot_with_seed(seal().0, &bytes[..CHECKSUM_AT]);
+        put(&mut bytes, CHECKSUM_AT, &checksum.to_le_bytes());
+        assert_eq!(RecordHeader::decode(seal(), &bytes), None);
+        assert_eq!(RecordHeader::newer_version(seal(), &bytes), Some(9));
+        assert_eq!(RecordHeader::newer_version(Seal(1), &bytes), None);
+    }
+
+    #[test]
+    fn a_moved_tombstone_says_what_it_deletes() {
+        let extent = ExtentId { pg: PgId(1), session: SessionId(2), sequence: 3 };
+        let mut header = RecordHeader {
+            position: 0x9000,
+            before: 0x1122_3344_5566_7788,
+            ..RecordHeader::bare(Kind::Tombstone, extent)
+        };
+        let bytes = header.encode(seal(), &[], &[]);
+        assert_eq!(&bytes[28..36], &[0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11]);
+        assert_eq!(RecordHeader::decode(seal(), &bytes), Some(header));
+        assert_eq!((header.record_bytes(), header.deletes_before()), (88, 0x1122_3344_5566_7788));
+        let mut first = RecordHeader { before: 0, ..header };
+        let bytes = first.encode(seal(), &[], &[]);
+        let read = RecordHeader::decode(seal(), &bytes).expect("sound");
+        assert_eq!((read.payload_bytes, read.deletes_before()), (0, 0x9000));
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub enum Scanned {
 }
 
 /// A scan in progress.
+#[derive(Clone)]
 pub struct Scanner {
     file: Arc<dyn DiskFile>,
     seal: Seal,
@@ -70,7 +71,13 @@ impl Scanner {
         self.start
     }
 
-    /// The next record or damage; `None` at the end. An error is the device's.
+    /// What seeds the checksums of the records.
+    pub fn seal(&self) -> Seal {
+        self.seal
+    }
+
+    /// The next record or damage; `None` at the end. An error is the device's, or `Unsupported`
+    /// for a record of a newer format.
     pub fn advance(&mut self) -> io::Result<Option<Scanned>> {
         if self.at >= self.end {
             return Ok(None);
@@ -88,10 +95,13 @@ impl Scanner {
     fn header_at(&mut self, offset: u64) -> io::Result<Option<RecordHeader>> {
         self.load(offset, RECORD_HEADER_BYTES)?;
         let from = (offset - self.window_at) as usize;
-        let Some(header) =
-            self.window.get(from..).and_then(|bytes| RecordHeader::decode(self.seal, bytes))
-        else {
-            return Ok(None);
+        let bytes = self.window.get(from..).unwrap_or_default();
+        let Some(header) = RecordHeader::decode(self.seal, bytes) else {
+            // Not damage: whoever took it for that would cut it off, or call it lost.
+            return match RecordHeader::newer_version(self.seal, bytes) {
+                Some(version) => Err(newer(version)),
+                None => Ok(None),
+            };
         };
         let start = header.position.checked_sub(offset);
         let in_place = match self.start {
@@ -145,6 +155,11 @@ impl Scanner {
         self.window_at = offset;
         Ok(())
     }
+}
+
+fn newer(version: u8) -> io::Error {
+    let why = format!("record format version {version} is newer than this release knows");
+    io::Error::new(io::ErrorKind::Unsupported, why)
 }
 
 /// Whether the whole record at `offset` is sound: owner, checksums and payload.

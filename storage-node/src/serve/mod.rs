@@ -4,12 +4,17 @@
 //! while the node runs.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, RwLock};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use model::ids::{DiskId, Incarnation, NodeId};
 use model::query::Heartbeat;
-use model::shard::{DiskHealth, DiskReport, ShardError, ShardRequest, ShardResponse};
+use model::shard::{
+    CompactionReport, DiskHealth, DiskReport, ScrubReport, ShardError, ShardRequest, ShardResponse,
+};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use wire::BoxFuture;
@@ -25,6 +30,14 @@ pub use heartbeat::HeartbeatReporter;
 use crate::lock::{lock, read, write};
 use crate::options::{DiskIdentity, StoreOptions};
 use crate::store::{OpenError, Store};
+use crate::sync::{Mutex, RwLock};
+
+/// How long a node that starts waits for its disks. A healthy disk of any size is there far
+/// sooner; one that stalls, or whose index is rebuilt, doesn't keep the others from serving.
+pub const OPEN_WAIT: Duration = Duration::from_secs(30);
+
+/// How often it looks whether that time is over.
+const OPEN_LOOK: Duration = Duration::from_millis(50);
 
 /// Why a disk of the node was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -53,13 +66,16 @@ pub struct StorageNode {
 #[derive(Clone)]
 enum Slot {
     Open(Arc<Store>),
+    /// A thread is at it.
+    Opening(DiskIdentity),
     /// Not opened, and why.
     Failed(DiskIdentity, String),
 }
 
 impl StorageNode {
     /// Opens the disks, all at the same time, and waits for them; blocks. Those that fail are
-    /// told of, and reported as failed by the node.
+    /// told of, and reported as failed by the node. So are those that take longer than
+    /// [`OPEN_WAIT`]: they join when they are open.
     pub fn open(
         node: NodeId,
         disks: Vec<(Arc<dyn Disk>, DiskIdentity)>,
@@ -77,38 +93,70 @@ impl StorageNode {
             stop: watch::Sender::new(false),
             tasks: Mutex::default(),
         });
-        let this = &opened;
-        let errors = std::thread::scope(|scope| {
-            let opening: Vec<_> = disks
-                .into_iter()
-                .map(|(disk, identity)| scope.spawn(move || this.add_disk(disk, identity)))
-                .collect();
-            // A panic while a disk was opened leaves it out; its requests find no such disk.
-            opening.into_iter().filter_map(|thread| thread.join().ok()?.err()).collect()
-        });
+        let (done, outcomes) = mpsc::channel();
+        let mut under_way = 0;
+        let mut errors = Vec::new();
+        for (disk, identity) in disks {
+            let (this, done) = (Arc::clone(&opened), done.clone());
+            write(&this.disks).insert(identity.disk, Slot::Opening(identity));
+            let opening = thread::Builder::new().name(format!("disk-{}-open", identity.disk));
+            let opening = opening.spawn(move || {
+                // Whoever waits may have given up.
+                let _ = done.send(this.open_disk(disk, identity));
+            });
+            match opening {
+                Ok(_) => under_way += 1,
+                Err(error) => {
+                    let slot = Slot::Failed(identity, error.to_string());
+                    write(&opened.disks).insert(identity.disk, slot);
+                    errors.push(DiskOpenError { disk: identity.disk, error: error.into() });
+                }
+            }
+        }
+        drop(done);
+        let began = opened.clock.monotonic();
+        while under_way > 0 {
+            match outcomes.recv_timeout(OPEN_LOOK) {
+                Ok(outcome) => {
+                    under_way -= 1;
+                    errors.extend(outcome.err());
+                }
+                Err(_) if opened.clock.monotonic().saturating_sub(began) < OPEN_WAIT => {}
+                Err(_) => {
+                    tracing::error!(%node, disks = under_way, "some disks are still being opened");
+                    break;
+                }
+            }
+        }
         (opened, errors)
     }
 
-    /// Opens one more disk, or again one that had failed to open; blocks. One that is open is
-    /// refused. Calls for the same disk must not overlap.
+    /// Opens one more disk, or again one that had failed to open; blocks. One that is open, or
+    /// being opened, is refused.
     pub fn add_disk(
         &self,
         disk: Arc<dyn Disk>,
         identity: DiskIdentity,
     ) -> Result<(), DiskOpenError> {
-        if matches!(read(&self.disks).get(&identity.disk), Some(Slot::Open(_))) {
-            return Err(DiskOpenError { disk: identity.disk, error: OpenError::AlreadyOpen });
+        {
+            let mut disks = write(&self.disks);
+            if matches!(disks.get(&identity.disk), Some(Slot::Open(_) | Slot::Opening(_))) {
+                return Err(DiskOpenError { disk: identity.disk, error: OpenError::AlreadyOpen });
+            }
+            disks.insert(identity.disk, Slot::Opening(identity));
         }
+        self.open_disk(disk, identity)
+    }
+
+    fn open_disk(&self, disk: Arc<dyn Disk>, identity: DiskIdentity) -> Result<(), DiskOpenError> {
         let age = self.options.checkpoint_age.as_millis() as u64;
         let first = Duration::from_millis(age / 2 + self.entropy.below(age / 2 + 1));
-        let store = Store::open(
-            disk,
-            identity,
-            self.options,
-            Arc::clone(&self.clock),
-            first,
-            Arc::clone(&self.changed),
-        );
+        let (options, clock) = (self.options, Arc::clone(&self.clock));
+        let changed = Arc::clone(&self.changed);
+        let store = catch_unwind(AssertUnwindSafe(|| {
+            Store::open(disk, identity, options, clock, first, changed)
+        }))
+        .unwrap_or_else(|_| Err(OpenError::Io(io::Error::other("opening it panicked"))));
         let (slot, outcome) = match store {
             Ok(store) => (Slot::Open(Arc::new(store)), Ok(())),
             Err(error) => {
@@ -119,6 +167,10 @@ impl StorageNode {
             }
         };
         write(&self.disks).insert(identity.disk, slot);
+        if *self.stop.borrow() {
+            // The node was shut down in the meantime.
+            self.stores().iter().for_each(|store| store.close());
+        }
         self.changed.notify_one();
         outcome
     }
@@ -133,7 +185,7 @@ impl StorageNode {
         let disks = read(&self.disks);
         let open = disks.values().filter_map(|slot| match slot {
             Slot::Open(store) => Some(Arc::clone(store)),
-            Slot::Failed(..) => None,
+            Slot::Opening(_) | Slot::Failed(..) => None,
         });
         open.collect()
     }
@@ -144,6 +196,7 @@ impl StorageNode {
             .values()
             .map(|slot| match slot {
                 Slot::Open(store) => store.report(),
+                Slot::Opening(identity) => failed_report(identity, "it is still being opened"),
                 Slot::Failed(identity, reason) => failed_report(identity, reason),
             })
             .collect()
@@ -183,7 +236,7 @@ impl StorageNode {
     fn store(&self, disk: DiskId) -> Result<Arc<Store>, ShardError> {
         match read(&self.disks).get(&disk) {
             Some(Slot::Open(store)) => Ok(Arc::clone(store)),
-            Some(Slot::Failed(..)) => Err(ShardError::Failed(disk)),
+            Some(Slot::Opening(_) | Slot::Failed(..)) => Err(ShardError::Failed(disk)),
             None => Err(ShardError::NoSuchDisk(disk)),
         }
     }
@@ -207,6 +260,16 @@ impl StorageNode {
             }
             ShardRequest::Inventory { disk, pg, after, limit } => {
                 ShardResponse::Inventory(self.store(disk)?.inventory(pg, after, limit).await?)
+            }
+            ShardRequest::Verify { disk, extents } => {
+                ShardResponse::Verified(self.store(disk)?.verify(extents).await?)
+            }
+            ShardRequest::Damaged { disk, after, limit } => {
+                ShardResponse::Damaged(self.store(disk)?.damaged(after, limit)?)
+            }
+            ShardRequest::Scrub { disk, order } => {
+                self.store(disk)?.scrub(order)?;
+                ShardResponse::ScrubOrdered
             }
             ShardRequest::Status => ShardResponse::Status(self.reports()),
         })
@@ -232,5 +295,9 @@ fn failed_report(identity: &DiskIdentity, reason: &str) -> DiskReport {
         garbage_bytes: 0,
         shards: 0,
         incarnation: Incarnation(0),
+        reserve_bytes: 0,
+        damaged_shards: 0,
+        scrub: ScrubReport::default(),
+        compaction: CompactionReport::default(),
     }
 }

@@ -2,18 +2,22 @@
 //!
 //! In goes what the checkpoint covers; the changes themselves are taken from the index. The log
 //! up to the covered position was synced before: the index never points at what a crash may take.
+//! Once the index is durable, the segments that were condemned before the checkpoint began are
+//! removed: nothing that is durable points to them any more.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::{Builder, JoinHandle};
 
 use model::shard::DiskHealth;
 
 use super::shared::Shared;
+use crate::compact;
 use crate::index::SavedIndex;
+use crate::sync::mpsc::{Receiver, Sender, channel};
+use crate::sync::thread::{Builder, JoinHandle};
 
 enum Task {
-    Write(Box<SavedIndex>),
+    /// What the checkpoint covers, and the segments that were condemned when it began.
+    Write(Box<SavedIndex>, Vec<u64>),
     /// Answered when all before it is done.
     Barrier(Sender<()>),
 }
@@ -33,9 +37,9 @@ impl Checkpointer {
     }
 
     /// Has the frozen changes written. There is one at a time: freezing refuses a second.
-    pub(crate) fn write(&self, saved: SavedIndex) {
+    pub(crate) fn write(&self, saved: SavedIndex, condemned: Vec<u64>) {
         // Without the thread the changes stay frozen, and the log is replayed at the next start.
-        let _ = self.tasks.send(Task::Write(Box::new(saved)));
+        let _ = self.tasks.send(Task::Write(Box::new(saved), condemned));
     }
 
     /// Waits until nothing is under way.
@@ -51,10 +55,11 @@ impl Checkpointer {
 fn work(shared: &Shared, incoming: &Receiver<Task>) {
     for task in incoming {
         match task {
-            Task::Write(saved) => match shared.index.commit(&saved) {
+            Task::Write(saved, condemned) => match shared.index.commit(&saved) {
                 Ok(changes) => {
                     shared.meter.checkpoints.increment(1);
                     tracing::debug!(disk = %shared.identity.disk, changes, "checkpoint taken");
+                    compact::free(shared, &condemned);
                 }
                 Err(error) => {
                     shared.meter.failure("index");

@@ -1,14 +1,17 @@
 //! One disk: a log of shards with an index over it.
 //!
 //! [`Store`] is the door: it checks what callers send, hands changes to the one writer thread and
-//! answers reads itself. [`recover`] opens a disk, [`log`] is the writer's side, [`read`] the
-//! readers', [`checkpoint`] writes the index, [`health`] and [`ledger`] tell how the disk is.
+//! answers reads itself ([`fetch`], [`verify`]). [`recover`] opens a disk, [`log`] is the writer's
+//! side, [`read`] the readers', [`checkpoint`] writes the index, [`health`] and [`ledger`] tell
+//! how the disk is, [`watched`] whether it answers.
+//!
+//! A request is waited for as long as the disk answers anything at all. One that finds the disk
+//! silent for [`watched::STALLED_AFTER`] is answered `Overloaded`.
 //!
 //! Cancellation: a request whose future is dropped may or may not take effect, as after a lost
 //! answer. Its bytes keep their place in the queue until the writer is done with them.
 
-use std::sync::{Arc, Mutex};
-use std::thread::{Builder, JoinHandle};
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::checksum::blocks_verify;
@@ -16,14 +19,17 @@ use model::coding::StripeGeometry;
 use model::ids::{DiskId, ExtentId, Incarnation, PgId, ShardId};
 use model::limits::{EXTENT_STRIPES_MAX, OWNER_BYTES_MAX};
 use model::shard::{
-    DiskHealth, DiskReport, LogPosition, ShardAppend, ShardBlocks, ShardError, ShardRead,
+    CompactionReport, DiskHealth, DiskReport, LogPosition, ShardAppend, ShardError,
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use wire::clock::{Clock, timeout};
 use wire::disk::Disk;
 
 mod checkpoint;
+mod fetch;
 mod health;
+#[cfg(all(test, feature = "shuttle"))]
+mod interleavings;
 mod ledger;
 mod log;
 mod queue;
@@ -32,27 +38,35 @@ mod recover;
 mod replay;
 mod shared;
 mod superblock;
+mod verify;
+mod watched;
 
+pub(crate) use log::checkpoint_bytes;
+pub(crate) use queue::{Job, JobKind, Move, Queue, ShardMove};
 pub use recover::OpenError;
+pub(crate) use recover::{DIRECTORY, recover};
+pub(crate) use shared::Shared;
 pub use superblock::SuperblockError;
+pub(crate) use superblock::load as load_superblock;
+pub(crate) use watched::Waits;
 
+use crate::compact::{self, Compactor};
 use crate::index::DamagedRegion;
 use crate::lock::lock;
 use crate::options::{DiskIdentity, StoreOptions};
+use crate::scrub::{self, Neighbours, ScrubControl};
+use crate::switches::Bug;
+use crate::sync::thread::{Builder, JoinHandle};
+use crate::sync::{Mutex, wait};
 use checkpoint::Checkpointer;
 use log::Log;
-use queue::{Job, JobKind, Queue, Taken};
-use read::Access;
-use shared::Shared;
+use queue::Taken;
+use watched::{STALLED_AFTER, WatchedDisk};
 
 /// What one permit of the queue stands for.
 const PERMIT_BYTES: u64 = 4096;
 /// Shards of one append, ranges of one read, extents of one delete.
 const BATCH_MAX: usize = 4096;
-/// Bytes of the ranges of one read.
-const READ_BYTES_MAX: u64 = 64 << 20;
-/// Reads up to this many bytes are tried on the caller's thread, if they are cached.
-const INLINE_READ_BYTES_MAX: u64 = 256 << 10;
 /// Above this many bytes, checksums are verified off the async threads.
 const INLINE_VERIFY_BYTES_MAX: u64 = 8 << 20;
 /// Rows of one page of an inventory.
@@ -66,6 +80,11 @@ pub struct Store {
     places: Arc<Semaphore>,
     places_max: u32,
     readers: Arc<Semaphore>,
+    /// Who looks on an async thread whether a read needs the device.
+    inline: Arc<Semaphore>,
+    waits: Arc<Waits>,
+    scrub: Arc<ScrubControl>,
+    compactor: Arc<Compactor>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -82,8 +101,9 @@ impl Store {
         first_checkpoint_in: Duration,
         changed: Arc<Notify>,
     ) -> Result<Self, OpenError> {
+        let (disk, waits) = WatchedDisk::new(disk, Arc::clone(&clock));
         let (shared, log_end) =
-            recover::recover(&*disk, identity, options, clock, first_checkpoint_in, changed)?;
+            recover::recover(&disk, identity, options, clock, first_checkpoint_in, changed)?;
         let shared = Arc::new(shared);
         let queue = Arc::new(Queue::default());
         let (checkpointer, checkpoint_thread) = Checkpointer::start(Arc::clone(&shared))?;
@@ -92,15 +112,26 @@ impl Store {
         let writer_thread = Builder::new()
             .name(format!("disk-{}-log", identity.disk))
             .spawn(move || write_until_closed(log, &jobs))?;
+        let compactor = Arc::new(Compactor::default());
+        let compact_thread = compactor.start(Arc::clone(&shared), Arc::clone(&queue))?;
+        let scrub = Arc::new(ScrubControl::new(&lock(&shared.scrub_state)));
+        let neighbours = Neighbours { queue: Arc::clone(&queue), waits: Arc::clone(&waits) };
+        let scrub_thread = scrub::start(Arc::clone(&shared), Arc::clone(&scrub), neighbours)?;
+        let threads = [writer_thread, checkpoint_thread, scrub_thread];
+        let threads = threads.into_iter().chain(compact_thread);
         let places_max = (options.queue_bytes / PERMIT_BYTES).clamp(1, 1 << 20) as u32;
         Ok(Self {
-            disk,
+            disk: Arc::new(disk),
             shared,
             queue,
             places: Arc::new(Semaphore::new(places_max as usize)),
             places_max,
             readers: Arc::new(Semaphore::new(options.reads_parallel.max(1))),
-            threads: Mutex::new(vec![writer_thread, checkpoint_thread]),
+            inline: Arc::new(Semaphore::new(1)),
+            waits,
+            scrub,
+            compactor,
+            threads: Mutex::new(threads.collect()),
         })
     }
 
@@ -152,7 +183,9 @@ impl Store {
         incarnation: Incarnation,
         position: LogPosition,
     ) -> Result<(), ShardError> {
-        if incarnation != self.shared.incarnation {
+        if incarnation != self.shared.incarnation
+            && !self.shared.options.breaks(Bug::OldRunAccepted)
+        {
             return Err(ShardError::WrongIncarnation(self.disk_id()));
         }
         if position <= self.shared.durable() {
@@ -174,41 +207,6 @@ impl Store {
         self.enqueue(JobKind::Delete { extents }, cost).await.map(drop)
     }
 
-    /// Reads ranges; each answer stands by itself, in order.
-    pub async fn read(
-        &self,
-        reads: Vec<ShardRead>,
-    ) -> Result<Vec<Result<ShardBlocks, ShardError>>, ShardError> {
-        self.shared.health.check_read()?;
-        let bytes: u64 = reads.iter().map(|read| u64::from(read.length)).sum();
-        if reads.len() > BATCH_MAX || bytes > READ_BYTES_MAX {
-            return Err(ShardError::Invalid("a read has at most 4096 ranges and 64 MiB"));
-        }
-        let mut answers: Vec<Option<Result<ShardBlocks, ShardError>>> = vec![None; reads.len()];
-        if bytes <= INLINE_READ_BYTES_MAX {
-            for (answer, read) in answers.iter_mut().zip(&reads) {
-                *answer = self.shared.read_shard(read, Access::Cached).transpose();
-            }
-        }
-        if answers.iter().all(Option::is_some) {
-            self.shared.meter.reads_inline.increment(reads.len() as u64);
-            return Ok(answers.into_iter().flatten().collect());
-        }
-        let permit = self.reader().await?;
-        let shared = Arc::clone(&self.shared);
-        self.blocking(move || {
-            let missing = |read: &ShardRead| {
-                let found = shared.read_shard(read, Access::Device).transpose();
-                found.unwrap_or(Err(ShardError::Corrupt(shared.identity.disk, read.id)))
-            };
-            let all = answers.into_iter().zip(&reads);
-            let all = all.map(|(answer, read)| answer.unwrap_or_else(|| missing(read))).collect();
-            drop(permit);
-            all
-        })
-        .await
-    }
-
     /// At most `limit` shards of a PG with their lengths, behind `after`, in key order.
     pub async fn inventory(
         &self,
@@ -219,14 +217,14 @@ impl Store {
         self.shared.health.check_read()?;
         let permit = self.reader().await?;
         let shared = Arc::clone(&self.shared);
-        self.blocking(move || {
+        let work = self.blocking(move || {
             let limit = limit.min(INVENTORY_MAX) as usize;
             let shards =
                 shared.index.pg(pg, after, limit).map_err(|error| shared.index_failed(&error))?;
             drop(permit);
             Ok(shards.into_iter().map(|(id, location)| (id, location.payload_bytes)).collect())
-        })
-        .await?
+        });
+        self.unless_stalled(work).await??
     }
 
     /// Takes a checkpoint of the index and waits until it is durable.
@@ -234,9 +232,34 @@ impl Store {
         self.enqueue(JobKind::Checkpoint, 1).await.map(drop)
     }
 
+    /// Gives back all garbage whose grace is over, as fast as it goes, and waits until that is
+    /// durable. Gives the figures since the disk was opened.
+    pub async fn compact(&self) -> Result<CompactionReport, ShardError> {
+        self.shared.health.check_write()?;
+        let (shared, queue) = (Arc::clone(&self.shared), Arc::clone(&self.queue));
+        self.blocking(move || compact::reclaim_all(&shared, &queue)).await??;
+        self.checkpoint().await?;
+        Ok(self.shared.compaction.report())
+    }
+
     /// What the node reports of the disk.
     pub fn report(&self) -> DiskReport {
-        self.shared.report()
+        let mut report = DiskReport { scrub: self.scrub.report(), ..self.shared.report() };
+        let silent = self.waits.stalled_for();
+        self.shared.meter.stalled_seconds.set(silent.unwrap_or_default().as_secs_f64());
+        if let Some(silent) = silent {
+            report.health = DiskHealth::Failed;
+            report.reason = Some(format!("has not answered for {} s", silent.as_secs()));
+        }
+        self.shared.meter.tell_scrub(&report.scrub);
+        self.shared.meter.health.set(f64::from(report.health as u8));
+        report
+    }
+
+    /// How long the disk has left something unanswered, if that is too long. Until it answers it
+    /// is reported as failed, and requests that would wait for it are refused.
+    pub fn stalled_for(&self) -> Option<Duration> {
+        self.waits.stalled_for()
     }
 
     /// The regions of the log that are damaged and quarantined.
@@ -252,13 +275,22 @@ impl Store {
         }
         self.shared.look_at_space();
         self.shared.meter.queue_jobs.set(self.queue.len() as f64);
-        let (answer, _) = oneshot::channel();
-        // A closed queue needs no tick.
-        let _ = self.queue.push(Job { kind: JobKind::Tick, answer, permit: None });
+        if self.queue.len() == 0 {
+            let (answer, answered) = oneshot::channel();
+            // A closed queue needs no tick, nor does one that is behind.
+            let pushed = self.queue.push(Job { kind: JobKind::Tick, answer, permit: None });
+            if self.shared.options.in_step() && pushed.is_ok() {
+                // Nothing hangs on the answer.
+                let _ = wait(answered);
+            }
+        }
+        self.compactor.wake();
     }
 
     /// Does what is queued, checkpoints, and joins the threads. Blocks.
     pub fn close(&self) {
+        self.compactor.stop();
+        self.scrub.stop();
         self.queue.close();
         self.join();
     }
@@ -266,6 +298,8 @@ impl Store {
     /// Stops as a crash would: what is queued is dropped, nothing is checkpointed. Blocks until
     /// the threads have noticed.
     pub fn abort(&self) {
+        self.compactor.stop();
+        self.scrub.stop();
         self.queue.abort();
         self.join();
     }
@@ -290,11 +324,33 @@ impl Store {
         let (answer, answered) = oneshot::channel();
         let job = Job { kind, answer, permit: Some(permit) };
         self.queue.push(job).map_err(|_| ShardError::Failed(disk))?;
-        answered.await.unwrap_or(Err(ShardError::Failed(disk)))
+        self.unless_stalled(answered).await?.unwrap_or(Err(ShardError::Failed(disk)))
+    }
+
+    /// Waits for the disk as long as it answers anything. What it was asked may still take effect
+    /// after this has given up, as after a lost answer.
+    async fn unless_stalled<T>(&self, work: impl Future<Output = T>) -> Result<T, ShardError> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            let step = timeout(&*self.shared.clock, STALLED_AFTER / 5, work.as_mut());
+            if let Ok(done) = step.await {
+                return Ok(done);
+            }
+            self.check_answering()?;
+        }
+    }
+
+    /// Whether it makes sense to wait for the disk.
+    fn check_answering(&self) -> Result<(), ShardError> {
+        match self.waits.stalled_for() {
+            None => Ok(()),
+            Some(_) => Err(self.overloaded()),
+        }
     }
 
     /// A place in the queue, waited for within limits: that is the back-pressure.
     async fn place(&self, cost: u32) -> Result<OwnedSemaphorePermit, ShardError> {
+        self.check_answering()?;
         let places = || Arc::clone(&self.places);
         if let Ok(permit) = places().try_acquire_many_owned(cost) {
             return Ok(permit);
@@ -310,6 +366,7 @@ impl Store {
     }
 
     async fn reader(&self) -> Result<OwnedSemaphorePermit, ShardError> {
+        self.check_answering()?;
         let wait = self.shared.options.queue_wait;
         let readers = Arc::clone(&self.readers);
         let place = timeout(&*self.shared.clock, wait, readers.acquire_owned()).await;
@@ -328,6 +385,8 @@ impl Store {
 impl Drop for Store {
     /// Ends the threads without waiting for them; [`Store::close`] is the orderly way.
     fn drop(&mut self) {
+        self.compactor.stop();
+        self.scrub.stop();
         self.queue.close();
     }
 }

@@ -3,14 +3,17 @@
 //! It is bounded by the permits that jobs carry ([`super::Store`] hands them out), so it needs no
 //! bound of its own.
 
+use crate::sync::{Condvar, Mutex};
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex};
 
+use bytes::Bytes;
 use model::ids::ExtentId;
 use model::shard::{LogPosition, ShardAppend, ShardError};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use crate::index::Location;
 use crate::lock::lock;
+use crate::segment::RecordHeader;
 
 /// Bytes that are written together at most; what needs a sync doesn't wait behind more.
 const BATCH_BYTES: u64 = 8 << 20;
@@ -25,18 +28,65 @@ pub(crate) struct Job {
 }
 
 pub(crate) enum JobKind {
-    Append { shards: Vec<ShardAppend>, sync: bool },
+    Append {
+        shards: Vec<ShardAppend>,
+        sync: bool,
+    },
     Sync,
-    Delete { extents: Vec<ExtentId> },
+    Delete {
+        extents: Vec<ExtentId>,
+    },
     Tick,
+    /// Take a checkpoint and answer when it is durable.
     Checkpoint,
+    /// Begin a checkpoint as soon as that is possible.
+    CheckpointSoon,
+    /// Append what compaction carries to the end of the log, as far as it is still wanted.
+    Move {
+        records: Vec<Move>,
+    },
+}
+
+/// A record that compaction would carry to the end of the log. Whether it is needed there is
+/// decided when its turn comes.
+pub(crate) enum Move {
+    Shard(ShardMove),
+    /// The tombstone of an extent, when it still is the one at this place.
+    Tombstone {
+        extent: ExtentId,
+        segment: u64,
+        offset: u32,
+    },
+}
+
+/// A shard, or what remains of a deleted one, verified as a whole.
+pub(crate) struct ShardMove {
+    pub(crate) from: Location,
+    pub(crate) header: RecordHeader,
+    pub(crate) owner: Bytes,
+    pub(crate) checksums: Vec<u64>,
+    pub(crate) payload: Bytes,
+}
+
+impl Move {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Shard(shard) => u64::from(shard.from.record_bytes),
+            Self::Tombstone { .. } => 0,
+        }
+    }
 }
 
 impl JobKind {
     fn bytes(&self) -> u64 {
         match self {
             Self::Append { shards, .. } => shards.iter().map(|s| s.payload.len() as u64).sum(),
-            Self::Sync | Self::Delete { .. } | Self::Tick | Self::Checkpoint => 0,
+            Self::Move { records } => records.iter().map(Move::bytes).sum(),
+            Self::Sync
+            | Self::Delete { .. }
+            | Self::Tick
+            | Self::Checkpoint
+            | Self::CheckpointSoon => 0,
         }
     }
 }

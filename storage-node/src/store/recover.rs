@@ -1,33 +1,40 @@
 //! Opening a disk: who it is, what it holds, where its log ends.
 //!
 //! Order: identity checked, index opened or made anew, log read from the checkpoint on; only then
-//! is anything changed: incarnation raised, torn tail cut, both durably, index checkpointed. A
-//! crash in between is followed by the same again.
+//! is anything changed: incarnation raised and the log's tail synced, index checkpointed, what is
+//! torn cut, each durably. A crash in between is followed by the same again.
 
-use std::io;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+use std::io::{self, IoSlice};
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::ids::Incarnation;
 use model::shard::LogPosition;
 use tokio::sync::Notify;
 use wire::clock::Clock;
-use wire::disk::{Disk, OpenMode};
+use wire::disk::{Disk, DiskFile, OpenMode};
 
 use super::health::Health;
 use super::ledger::Ledger;
 use super::replay::{Replay, ReplayEnd};
 use super::shared::Shared;
 use super::superblock::{self, Superblock, SuperblockError};
+use crate::compact::Compaction;
 use crate::index::{Checkpoint, DamagedRegion, Index, IndexError, SavedIndex};
 use crate::lock::lock;
 use crate::meter::Meter;
 use crate::options::{DiskIdentity, StoreOptions};
-use crate::segment::{HeaderError, SegmentFiles, segment_name, segment_number};
+use crate::segment::{
+    HeaderError, SEGMENT_HEADER_BYTES, SegmentFiles, segment_name, segment_number,
+};
+use crate::switches::Bug;
+use crate::sync::Mutex;
+use crate::sync::atomic::AtomicU64;
 
 /// Where shards are kept in a disk's directory.
-const DIRECTORY: &str = "shards";
+pub(crate) const DIRECTORY: &str = "shards";
+/// How much of the log's end is written again at once.
+const WRITE_AGAIN_BYTES: u64 = 1 << 20;
 
 /// Why a disk was not opened. Nothing on it was changed, unless the device failed half-way.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +97,11 @@ pub(crate) fn recover(
     segments.sort_unstable();
 
     let last_run = last_incarnation(&*directory, identity, segments.is_empty())?;
-    let (index, saved) = open_index(&*directory, identity, &options, &segments)?;
+    let (index, mut saved) = open_index(&*directory, identity, &options, &segments)?;
+    if options.breaks(Bug::DamageForgotten) {
+        saved.damage.clear();
+        saved.damaged_shards.clear();
+    }
     let mut ledger = Ledger::from_saved(&saved);
     let known_damage = ledger.damaged_regions();
     report_missing(&mut ledger, identity, &segments);
@@ -102,12 +113,14 @@ pub(crate) fn recover(
         index: &index,
         ledger: &mut ledger,
         options: &options,
+        scrub: &saved.scrub,
+        now: clock.now(),
     };
     let end = replay.run(&segments, from)?;
 
     let incarnation = Incarnation(last_run.0.max(end.incarnation.0) + 1);
     superblock::save(&*directory, &Superblock { identity, incarnation, written: clock.now() })?;
-    cut_tail(&*directory, &end)?;
+    keep_tail(&*directory, &end, &options)?;
 
     let news = ledger.damaged_regions() > known_damage;
     if news || from.is_none_or(|checkpoint| checkpoint.position < end.position) {
@@ -115,12 +128,11 @@ pub(crate) fn recover(
         let (segment, offset, position) = (end.segment, end.offset, end.position);
         let checkpoint = Some(Checkpoint { uuid, segment, offset, position });
         index.freeze();
-        index.commit(&SavedIndex {
-            checkpoint,
-            segments: ledger.segments(),
-            damage: ledger.damage(),
-        })?;
+        let mut now = SavedIndex { checkpoint, scrub: saved.scrub.clone(), ..Default::default() };
+        ledger.save(&mut now);
+        index.commit(&now)?;
     }
+    cut_tail(&*directory, &end, &options)?;
 
     let highest = segments.last().copied().max(ledger.highest_segment()).unwrap_or(0);
     let next_segment = highest.max(end.segment) + 1;
@@ -130,6 +142,8 @@ pub(crate) fn recover(
         identity,
         incarnation,
         options,
+        compaction: Compaction::new(clock.monotonic()),
+        scrub_state: Mutex::new(saved.scrub),
         clock,
         index,
         ledger: Mutex::new(ledger),
@@ -207,30 +221,78 @@ fn reaches(directory: &dyn Disk, segments: &[u64], checkpoint: &Checkpoint) -> b
             .is_ok_and(|length| length >= checkpoint.offset)
 }
 
-/// Segments that held shards and are gone: their shards read as damaged, and that is told.
+/// Segments that held shards and are gone: their shards read as damaged, and that is told. Those
+/// of which nothing was needed had been condemned, and are forgotten: their removal becomes
+/// durable with the superblock, before anything is built on it.
 fn report_missing(ledger: &mut Ledger, identity: DiskIdentity, segments: &[u64]) {
     for (segment, used) in ledger.segments() {
-        if used.shards > 0 && segments.binary_search(&segment).is_err() {
+        if segments.binary_search(&segment).is_ok() {
+            continue;
+        }
+        if used.shards == 0 && used.tombstone_bytes == 0 {
+            ledger.removed(segment);
+        } else {
             tracing::error!(disk = %identity.disk, segment, shards = used.shards, "a segment is missing");
             ledger.damaged(DamagedRegion { segment, offset: 0, bytes: used.end });
         }
     }
 }
 
-/// Cuts what a crash tore, and makes what is left durable: it may be in the page cache only.
-fn cut_tail(directory: &dyn Disk, end: &ReplayEnd) -> Result<(), OpenError> {
+/// Writes the bytes of a range over themselves. After a sync that failed the page cache may show
+/// what never reached the device and call it clean: the next sync would pass it over (Rebello et
+/// al., "Can Applications Recover from fsync Failures?", ATC 2020).
+fn write_again(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
+    let mut buffer = vec![0u8; to.saturating_sub(from).min(WRITE_AGAIN_BYTES) as usize];
+    let mut at = from;
+    while at < to {
+        let count = (to - at).min(WRITE_AGAIN_BYTES) as usize;
+        let bytes = &mut buffer[..count];
+        file.read_exact_at(bytes, at)?;
+        file.write_at(&[IoSlice::new(bytes)], at)?;
+        at += count as u64;
+    }
+    Ok(())
+}
+
+/// Makes what is left of the log durable: it may be in the page cache only.
+fn keep_tail(
+    directory: &dyn Disk,
+    end: &ReplayEnd,
+    options: &StoreOptions,
+) -> Result<(), OpenError> {
+    if end.tail_length.is_some() {
+        let file = directory.open(&segment_name(end.segment), OpenMode::Write)?;
+        write_again(&*file, 0, SEGMENT_HEADER_BYTES.min(end.offset))?;
+        write_again(&*file, end.durable, end.offset)?;
+        if !options.breaks(Bug::TailNotSynced) {
+            file.sync_data()?;
+        }
+    }
+    Ok(())
+}
+
+/// Cuts what a crash tore. Its headers, and a successor that was never born, may have been all
+/// that told how far the log was durable: so this comes when the index remembers it.
+fn cut_tail(
+    directory: &dyn Disk,
+    end: &ReplayEnd,
+    options: &StoreOptions,
+) -> Result<(), OpenError> {
     for segment in &end.unborn {
         directory.remove(&segment_name(*segment))?;
     }
     if !end.unborn.is_empty() {
         directory.sync_directory()?;
     }
-    if let Some(length) = end.tail_length {
+    if let Some(length) = end.tail_length
+        && length > end.offset
+        && !options.breaks(Bug::TailNotCut)
+    {
         let file = directory.open(&segment_name(end.segment), OpenMode::Write)?;
-        if length > end.offset {
-            file.set_length(end.offset)?;
+        file.set_length(end.offset)?;
+        if !options.breaks(Bug::TailNotSynced) {
+            file.sync_data()?;
         }
-        file.sync_data()?;
     }
     Ok(())
 }

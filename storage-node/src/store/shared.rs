@@ -1,20 +1,22 @@
 //! What the threads of one disk share.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use model::ids::Incarnation;
-use model::shard::{DiskHealth, DiskReport, LogPosition, ShardError};
+use model::shard::{DiskHealth, DiskReport, LogPosition, ScrubReport, ShardError};
 use wire::clock::Clock;
 use wire::disk::{Disk, DiskSpace};
 
 use super::health::Health;
 use super::ledger::Ledger;
+use crate::compact::Compaction;
 use crate::index::{DamagedRegion, Index, IndexError};
 use crate::lock::lock;
 use crate::meter::Meter;
 use crate::options::{DiskIdentity, StoreOptions};
 use crate::segment::SegmentFiles;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// One disk, as its writer, its readers and its checkpoints see it.
 pub(crate) struct Shared {
@@ -34,6 +36,9 @@ pub(crate) struct Shared {
     /// The end of the log.
     pub(crate) end: AtomicU64,
     pub(crate) space: Mutex<DiskSpace>,
+    pub(crate) compaction: Compaction,
+    /// How far scrub is, in its own form: saved with each checkpoint and found again at the start.
+    pub(crate) scrub_state: Mutex<Vec<u8>>,
 }
 
 impl Shared {
@@ -85,9 +90,9 @@ impl Shared {
 
     /// What the node reports of the disk.
     pub(crate) fn report(&self) -> DiskReport {
-        let (totals, damaged) = {
+        let (totals, damaged, damaged_shards) = {
             let ledger = lock(&self.ledger);
-            (ledger.totals(), ledger.damaged_regions())
+            (ledger.totals(), ledger.damaged_regions(), ledger.damaged_shard_count())
         };
         let space = *lock(&self.space);
         let health = self.health.get();
@@ -97,6 +102,9 @@ impl Shared {
         self.meter.free_bytes.set(space.free_bytes as f64);
         self.meter.shards.set(totals.shards as f64);
         self.meter.damaged_regions.set(damaged as f64);
+        self.meter.damaged_shards.set(damaged_shards as f64);
+        self.meter.tombstone_bytes.set(totals.tombstone_bytes as f64);
+        self.meter.reserve_bytes.set(self.options.reserve(space.capacity_bytes) as f64);
         DiskReport {
             disk: self.identity.disk,
             uuid: self.identity.uuid,
@@ -111,6 +119,10 @@ impl Shared {
             garbage_bytes: totals.garbage_bytes,
             shards: totals.shards,
             incarnation: self.incarnation,
+            reserve_bytes: self.options.reserve(space.capacity_bytes),
+            damaged_shards: damaged_shards as u64,
+            scrub: ScrubReport::default(),
+            compaction: self.compaction.report(),
         }
     }
 }

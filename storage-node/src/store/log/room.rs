@@ -13,7 +13,8 @@ use wire::disk::OpenMode;
 use super::super::health::is_out_of_space;
 use super::{Active, Log};
 use crate::lock::lock;
-use crate::segment::{Kind, SEGMENT_HEADER_BYTES, Seal, SegmentHeader, segment_name};
+use crate::segment::{SEGMENT_HEADER_BYTES, Seal, SegmentHeader, segment_name};
+use crate::switches::Bug;
 
 /// The first reservation of a segment; later ones double up to the option's limit.
 const ALLOCATION_STEP_BYTES_MIN: u64 = 1 << 20;
@@ -23,22 +24,34 @@ const ALLOCATION_STEP_BYTES_LAST: u64 = 4096;
 /// last byte: room for some 700 tombstones.
 const TOMBSTONE_SPARE_BYTES: u64 = 64 << 10;
 
+/// Who wants room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// A client, for a shard: only while the disk isn't full.
+    Client,
+    /// Compaction, which gives back more than it takes: from the reserve, too.
+    Upkeep,
+    /// A tombstone or a mark: down to the last byte.
+    Last,
+}
+
 impl Log {
     /// Makes sure that a record of `bytes` fits the active segment and the space reserved for it.
-    pub(super) fn make_room(&mut self, bytes: u64, kind: Kind) -> Result<(), ShardError> {
-        let limit = self.shared.options.segment_limit();
+    pub(super) fn make_room(&mut self, bytes: u64, room: Room) -> Result<(), ShardError> {
+        let capacity_bytes = lock(&self.shared.space).capacity_bytes;
+        let limit = self.shared.options.segment_limit(capacity_bytes);
         let fits = self.active.as_ref().is_some_and(|active| {
             active.end + bytes <= limit
                 || active.end == SEGMENT_HEADER_BYTES
-                || (kind != Kind::Shard && active.end + bytes <= active.allocated)
+                || (room == Room::Last && active.end + bytes <= active.allocated)
         });
         if !fits {
-            self.begin_segment(kind)?;
+            self.begin_segment(room)?;
         }
         let Some(active) = &mut self.active else {
             return Err(ShardError::Failed(self.shared.identity.disk));
         };
-        let spare = if kind == Kind::Shard { TOMBSTONE_SPARE_BYTES } else { 0 };
+        let spare = if room == Room::Last { 0 } else { TOMBSTONE_SPARE_BYTES };
         let needed = active.end + bytes + spare;
         if needed <= active.allocated {
             return Ok(());
@@ -47,7 +60,7 @@ impl Log {
         let step = active.allocated.clamp(ALLOCATION_STEP_BYTES_MIN, step_max);
         let target = (active.allocated + step).min(limit + spare).max(needed);
         let least = needed.next_multiple_of(ALLOCATION_STEP_BYTES_LAST);
-        if kind == Kind::Shard {
+        if room == Room::Client {
             // Before the file grows, not after: what is reserved is for deletes.
             self.shared.look_at_space();
             self.shared.health.check_append()?;
@@ -71,8 +84,8 @@ impl Log {
     }
 
     /// Closes the active segment and begins the next one.
-    fn begin_segment(&mut self, kind: Kind) -> Result<(), ShardError> {
-        if kind == Kind::Shard {
+    fn begin_segment(&mut self, room: Room) -> Result<(), ShardError> {
+        if room == Room::Client {
             // Before the active segment is let go of: what it has in reserve is for deletes.
             self.shared.look_at_space();
             self.shared.health.check_append()?;
@@ -117,7 +130,9 @@ impl Log {
         let file = shared.disk.open(name, OpenMode::CreateNew)?;
         file.write_at(&[IoSlice::new(&header.encode())], 0)?;
         self.timed_sync(&*file)?;
-        shared.disk.sync_directory()?;
+        if !shared.options.breaks(Bug::DirectoryNotSynced) {
+            shared.disk.sync_directory()?;
+        }
         Ok(Active {
             segment,
             file,
@@ -125,7 +140,7 @@ impl Log {
             start: self.end,
             end: SEGMENT_HEADER_BYTES,
             allocated: SEGMENT_HEADER_BYTES,
-            cached_from: None,
+            zeroed: 0,
         })
     }
 
@@ -139,7 +154,6 @@ impl Log {
         if let Err(error) = cut {
             return Err(self.write_failed(&error, "closing a segment failed"));
         }
-        active.forget_cached();
         self.shared.durable.store(self.end, Ordering::Release);
         self.active = None;
         Ok(())
