@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use model::command::{Command, Outcome};
-use model::ids::{ClusterId, ReplicaId};
+use model::ids::ReplicaId;
 use model::query::{MetadataRequest, MetadataResponse};
 use openraft::EmptyNode;
 use openraft::type_config::async_runtime::watch::WatchReceiver;
@@ -71,7 +71,7 @@ pub struct Keeper {
 struct Keeping {
     parts: KeeperParts,
     replicas: Mutex<Vec<Arc<Replica>>>,
-    /// Disks that hold a replica of another cluster: not ours to use.
+    /// Disks that hold a replica of another cluster or a newer release: not ours to use.
     foreign: Mutex<BTreeSet<PathBuf>>,
     attention: Arc<Notify>,
 }
@@ -157,7 +157,9 @@ impl Keeping {
             match Replica::open(&self.parts.world, &disk).await {
                 Ok(replica) => self.adopt(replica),
                 Err(OpenError::Absent) => {}
-                Err(OpenError::OtherCluster(cluster)) => self.shun(&disk, cluster),
+                Err(error @ (OpenError::OtherCluster(_) | OpenError::Newer { .. })) => {
+                    self.shun(&disk, &error);
+                }
                 Err(error @ (OpenError::Damaged { .. } | OpenError::Io(_))) => {
                     let path = disk.path().display();
                     tracing::error!(%path, %error, "metadata replica will be replaced");
@@ -166,9 +168,9 @@ impl Keeping {
         }
     }
 
-    fn shun(&self, disk: &Arc<dyn Disk>, cluster: ClusterId) {
+    fn shun(&self, disk: &Arc<dyn Disk>, why: &OpenError) {
         let path = disk.path().to_owned();
-        tracing::error!(path = %path.display(), %cluster, "the disk belongs to another cluster");
+        tracing::error!(path = %path.display(), %why, "metadata replica is left alone");
         self.foreign.lock().unwrap_or_else(PoisonError::into_inner).insert(path);
     }
 

@@ -10,6 +10,7 @@ pub mod client;
 pub mod identity;
 pub mod keeper;
 pub mod limits;
+mod newer;
 pub mod raft;
 pub mod raft_log;
 pub mod read;

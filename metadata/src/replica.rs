@@ -16,6 +16,7 @@ use wire::disk::Disk;
 
 use crate::identity::Identity;
 use crate::limits::{APPLY_IDLE, CHECKPOINT_INTERVAL};
+use crate::newer::{Newer, find_newer};
 use crate::raft::{Connections, LogStore, Machine, Raft, RaftMessages, RaftNetwork, config};
 use crate::raft_log::{LogError, RaftLog};
 use crate::serve::MetadataService;
@@ -54,6 +55,16 @@ pub enum OpenError {
     /// It belongs to another cluster: it is none of ours to wipe.
     #[error("the metadata replica belongs to cluster {0}")]
     OtherCluster(ClusterId),
+    /// A newer release wrote it: it is none of ours to wipe either.
+    #[error(
+        "the metadata replica's file {file} has format version {version}, which is newer than this release knows; use a newer Drystone"
+    )]
+    Newer {
+        /// The file.
+        file: String,
+        /// Its version.
+        version: u8,
+    },
     /// The disk can't be read or written.
     #[error("the metadata replica can't be opened: {0}")]
     Io(#[from] io::Error),
@@ -100,6 +111,11 @@ impl Replica {
     /// Opens the replica on a disk, after checking all of it.
     pub async fn open(world: &World, disk: &Arc<dyn Disk>) -> Result<Self, OpenError> {
         let directory = disk.subdirectory(DIRECTORY)?;
+        if let Some(Newer { file, version }) =
+            find_newer(&*directory, &*directory.subdirectory(LOG_DIRECTORY)?)?
+        {
+            return Err(OpenError::Newer { file, version });
+        }
         let identity = match Identity::read(&*directory) {
             Ok(Some(identity)) => identity,
             Ok(None) => return Err(OpenError::Absent),

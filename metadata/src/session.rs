@@ -234,6 +234,7 @@ fn names_extents(command: &Command) -> bool {
         | Command::CompleteUpload(_)
         | Command::AbortUpload { .. }
         | Command::QueueRepair { .. }
-        | Command::CollectGarbage { .. } => false,
+        | Command::CollectGarbage { .. }
+        | Command::ShardsRepaired { .. } => false,
     }
 }

@@ -53,7 +53,7 @@ async fn a_deleted_directory_is_rebuilt_under_a_new_id_and_nothing_is_lost() {
     let replicas = cluster.keeper().replicas();
     let lost = replicas.iter().find(|one| one.id() == leader).expect("runs");
     let path = lost.disk().path().to_owned();
-    std::fs::remove_dir_all(&path).expect("removed");
+    TestCluster::delete(&path);
     drop(replicas);
     for number in 20..40 {
         put(&writer, &map, &format!("o{number}"), number).await;
@@ -79,7 +79,7 @@ async fn two_missing_directories_at_the_start_are_made_again() {
     let map = cluster.map().await;
     put(&writer, &map, "a", 1).await;
     cluster.stop().await;
-    std::fs::remove_dir_all(cluster.disk_path(0).join("metadata")).expect("removed");
+    TestCluster::delete(&cluster.disk_path(0).join("metadata"));
     std::fs::remove_file(cluster.disk_path(3).join("metadata/raft-log/hard-state"))
         .expect("removed");
     cluster.restart().await;
@@ -170,7 +170,7 @@ async fn a_new_replica_learns_from_a_snapshot_what_the_log_has_forgotten() {
         replica.raft().trigger().purge_log(30).await.expect("asked");
     }
     let path = cluster.disk_path(2);
-    std::fs::remove_dir_all(&path).expect("removed");
+    TestCluster::delete(&path);
     put(&writer, &map, "notices", 100).await;
     std::fs::create_dir(&path).expect("made");
     cluster.until_equal().await;

@@ -1,6 +1,6 @@
 //! A cluster of replicas in this process, on directories that go away with it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +73,18 @@ impl TestCluster {
 
     pub fn keeper(&self) -> &Keeper {
         self.keeper.as_ref().expect("running")
+    }
+
+    /// Deletes a directory in which a replica is at work: what it makes while the tree is being
+    /// deleted is deleted by the next try.
+    pub fn delete(path: &Path) {
+        for _ in 0..1000 {
+            match std::fs::remove_dir_all(path) {
+                Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
+                done => return done.expect("removed"),
+            }
+        }
+        panic!("{} can't be emptied", path.display());
     }
 
     pub fn disk_path(&self, disk: usize) -> PathBuf {

@@ -7,3 +7,4 @@ mod log_crash;
 mod log_suite;
 mod model_apply;
 mod snapshots;
+mod upkeep;

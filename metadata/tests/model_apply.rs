@@ -10,7 +10,7 @@ use model::cluster_map::DiskState;
 use model::coding::Coding;
 use model::command::{
     Command, CommandEnvelope, CommandId, CommitObject, CompleteUpload, CopyObject, GarbageKey,
-    LackingExtent, Outcome, PutPart, Refusal, SourceObject, WriteCondition,
+    LackingExtent, Outcome, PutPart, Refusal, RepairedExtent, SourceObject, WriteCondition,
 };
 use model::extent::{Extent, SlotSet};
 use model::ids::{
@@ -97,7 +97,9 @@ impl World {
             _ => WriteCondition::Always,
         };
         let tag = entropy.below(4) as u8;
-        match entropy.below(12) {
+        match entropy.below(14) {
+            12 => self.find_lacking(entropy),
+            13 => self.repair(entropy),
             0..=3 => {
                 let extents: Vec<Extent> =
                     (0..entropy.below(3)).map(|_| self.new_extent(entropy, 77)).collect();
@@ -169,6 +171,42 @@ impl World {
         }
     }
 
+    /// Some extent that was ever committed, or one that never was.
+    fn any_extent(&self, entropy: &SeededEntropy) -> ExtentId {
+        let known: Vec<ExtentId> = self.ever.keys().copied().collect();
+        match known.len() {
+            0 => ExtentId::default(),
+            count => known[entropy.below(count as u64) as usize],
+        }
+    }
+
+    fn find_lacking(&mut self, entropy: &SeededEntropy) -> (Command, bool) {
+        let mut lacking = Vec::new();
+        for _ in 0..3 {
+            let extent = self.any_extent(entropy);
+            let slots = SlotSet(entropy.below(64) as u32);
+            lacking.push(LackingExtent { extent, slots });
+            // Garbage lacks nothing, and nothing garbage gets an owner again.
+            if let Some(known) = self.ever.get_mut(&extent) {
+                known.missing = known.missing.union(slots);
+            }
+        }
+        (Command::QueueRepair { lacking }, true)
+    }
+
+    fn repair(&mut self, entropy: &SeededEntropy) -> (Command, bool) {
+        let mut repaired = Vec::new();
+        for _ in 0..4 {
+            let extent = self.any_extent(entropy);
+            let slots = SlotSet(entropy.below(64) as u32);
+            repaired.push(RepairedExtent { extent, slots });
+            if let Some(known) = self.ever.get_mut(&extent) {
+                known.missing = known.missing.without(slots);
+            }
+        }
+        (Command::ShardsRepaired { repaired }, true)
+    }
+
     fn put_part(&mut self, entropy: &SeededEntropy, name: &str, tag: u8) -> (Command, bool) {
         let ids: Vec<u8> = self.uploads.keys().copied().collect();
         let id = if ids.is_empty() { 250 } else { ids[entropy.below(ids.len() as u64) as usize] };
@@ -192,7 +230,10 @@ impl World {
             extents: extents.clone(),
         };
         let is_there = if let Some((_, parts)) = self.uploads.get_mut(&id) {
-            self.ever.extend(extents.iter().map(|e| (e.id, e.clone())));
+            for extent in &extents {
+                // What is shared is known already, with what it lacks by now.
+                self.ever.entry(extent.id).or_insert_with(|| extent.clone());
+            }
             parts.insert(number, (tag, extents));
             true
         } else {
@@ -381,13 +422,21 @@ impl Bare {
     }
 
     fn repairs(&self) -> BTreeSet<ExtentId> {
-        let mut extents = BTreeSet::new();
-        let collect = |key: &[u8], _: &[u8]| {
-            extents.insert(repair::read_key(key).expect("whole"));
+        self.queue().into_keys().collect()
+    }
+
+    /// Priority and lacking slots of what is in the repair queue.
+    fn queue(&self) -> BTreeMap<ExtentId, (u8, SlotSet)> {
+        let mut queue = BTreeMap::new();
+        let collect = |key: &[u8], value: &[u8]| {
+            let cursor = repair::read_key(key).expect("whole");
+            let row: repair::Repair = minicbor::decode(value).expect("whole");
+            let before = queue.insert(cursor.extent, (cursor.priority, row.lacking));
+            assert_eq!(before, None, "an extent is queued once");
             Ok(Walk::On)
         };
         self.view().walk(TableId::Repair, b"", b"", collect).expect("walked");
-        extents
+        queue
     }
 
     fn check(&self, world: &World) {
@@ -401,12 +450,17 @@ impl Bare {
         let unowned: BTreeSet<ExtentId> =
             extents.keys().filter(|id| !references.contains_key(id)).copied().collect();
         assert_eq!(garbage, unowned);
-        let lacking: BTreeSet<ExtentId> = references
+        let lacking: BTreeMap<ExtentId, (u8, SlotSet)> = references
             .keys()
-            .filter(|id| world.ever.get(id).is_some_and(|extent| !extent.missing.is_empty()))
-            .copied()
+            .filter_map(|id| Some((*id, world.ever.get(id)?.missing)))
+            .filter(|(_, missing)| !missing.is_empty())
+            .map(|(id, missing)| (id, (128 + 2 - missing.len() as u8, missing)))
             .collect();
-        assert_eq!(self.repairs(), lacking);
+        assert_eq!(self.queue(), lacking);
+        for (id, record) in &extents {
+            let queued = lacking.get(id).map(|(_, missing)| *missing);
+            assert_eq!(record.lacking, queued.unwrap_or_default(), "{id}");
+        }
         assert_eq!(self.view().digests().expect("read"), self.digests);
         assert_eq!(self.memory.counters.objects, world.objects.len() as u64);
     }
@@ -600,4 +654,34 @@ fn disks_and_repairs() {
         condition: WriteCondition::Always,
     });
     assert!(bare.repairs().is_empty());
+}
+
+#[test]
+fn repaired_slots_leave_the_queue_and_no_others() {
+    let entropy = SeededEntropy::new(4);
+    let (mut bare, mut world) = (Bare::new(), World::default());
+    let extent = Extent { missing: SlotSet(0b11), ..world.new_extent(&entropy, 5) };
+    let id = extent.id;
+    let object = Object { manifest: ManifestId([1; 16]), extents: vec![extent], etag: 0 };
+    bare.apply(commit("a", &object, WriteCondition::Always));
+    assert_eq!(bare.queue()[&id], (128, SlotSet(0b11)));
+    let repaired = |extent, slots| Command::ShardsRepaired {
+        repaired: vec![RepairedExtent { extent, slots: SlotSet(slots) }],
+    };
+    // A slot that lacks nothing, and an extent that isn't there.
+    let digests = bare.digests.0[TableId::Repair as usize];
+    assert_eq!(bare.apply(repaired(id, 0b100)), Outcome::Done);
+    assert_eq!(bare.apply(repaired(ExtentId::default(), 1)), Outcome::Done);
+    assert_eq!(bare.digests.0[TableId::Repair as usize], digests);
+    assert_eq!(bare.apply(repaired(id, 0b110)), Outcome::Done);
+    assert_eq!(bare.queue()[&id], (129, SlotSet(0b1)), "less urgent now");
+    for _ in 0..2 {
+        assert_eq!(bare.apply(repaired(id, 0b1)), Outcome::Done);
+        assert!(bare.queue().is_empty() && bare.extents()[&id].lacking.is_empty());
+    }
+    // What is lost again is queued again.
+    let lacking = vec![LackingExtent { extent: id, slots: SlotSet(1) }];
+    bare.apply(Command::QueueRepair { lacking });
+    assert_eq!(bare.queue()[&id], (129, SlotSet(1)));
+    assert_eq!(bare.view().digests().expect("read"), bare.digests);
 }

@@ -344,6 +344,26 @@ pub enum Command {
         #[n(0)]
         collected: Vec<GarbageKey>,
     },
+    /// The shards of these slots are whole again, on stable storage: take the slots out of the
+    /// repair queue. Extents that aren't there any more, and slots that don't lack anything, are
+    /// left alone.
+    #[n(17)]
+    ShardsRepaired {
+        /// Extents and their repaired slots.
+        #[n(0)]
+        repaired: Vec<RepairedExtent>,
+    },
+}
+
+/// An extent with slots that have their shards again.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct RepairedExtent {
+    /// The extent.
+    #[n(0)]
+    pub extent: ExtentId,
+    /// The slots.
+    #[n(1)]
+    pub slots: SlotSet,
 }
 
 /// An extent with slots that lack their shards.
@@ -490,4 +510,20 @@ pub enum Refusal {
     #[error("the command is not valid")]
     #[n(15)]
     InvalidCommand,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::PgId;
+
+    #[test]
+    fn the_form_of_repaired_shards_is_pinned() {
+        let extent = ExtentId { pg: PgId(1), session: SessionId(2), sequence: 3 };
+        let repaired = vec![RepairedExtent { extent, slots: SlotSet(5) }];
+        let command = Command::ShardsRepaired { repaired };
+        let bytes = minicbor::to_vec(&command).expect("encoded");
+        assert_eq!(bytes, [0x82, 17, 0x81, 0x81, 0x82, 0x83, 1, 2, 3, 5]);
+        assert_eq!(minicbor::decode::<Command>(&bytes).expect("decoded"), command);
+    }
 }

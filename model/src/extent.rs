@@ -39,6 +39,11 @@ impl SlotSet {
         Self(self.0 | other.0)
     }
 
+    /// The slots of this set that aren't in `other`.
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// The slots, ascending.
     pub fn iter(self) -> impl Iterator<Item = u8> {
         (0..32u8).filter(move |slot| self.contains(*slot))

@@ -22,5 +22,6 @@ pub mod placement;
 pub mod query;
 pub mod shard;
 pub mod time;
+pub mod upkeep;
 pub mod upload;
 pub mod version;

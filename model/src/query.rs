@@ -8,12 +8,13 @@ use minicbor::{Decode, Encode};
 use crate::bucket::Bucket;
 use crate::cluster_map::ClusterMap;
 use crate::coding::Coding;
-use crate::command::{CommandEnvelope, GarbageKey, LackingExtent, Outcome, Refusal};
+use crate::command::{CommandEnvelope, GarbageKey, Outcome, Refusal};
 use crate::extent::Extent;
-use crate::ids::{NodeId, ReplicaId, UploadId};
+use crate::ids::{ExtentId, NodeId, PgId, ReplicaId, UploadId};
 use crate::names::{BucketName, ObjectKey};
 use crate::shard::DiskReport;
 use crate::time::Timestamp;
+use crate::upkeep::{ExtentPage, ExtentState, RepairCursor, RepairPage};
 use crate::upload::{Upload, UploadedPart};
 use crate::version::{ETag, Version};
 
@@ -144,8 +145,24 @@ pub enum Query {
     },
     /// The repair queue, the fewest surviving shards first.
     Repairs {
+        /// Start behind this place.
+        after: Option<RepairCursor>,
         /// At most this many items.
         limit: u32,
+    },
+    /// The extents of a PG, owned or garbage, ascending by id.
+    Extents {
+        /// The PG.
+        pg: PgId,
+        /// Start behind this extent.
+        after: Option<ExtentId>,
+        /// At most this many.
+        limit: u32,
+    },
+    /// What is known of each of these extents, at most as many as one answer has rows.
+    ExtentStates {
+        /// The extents.
+        extents: Vec<ExtentId>,
     },
     /// The cluster map; `None` in the answer when it has this epoch still.
     ClusterMap {
@@ -243,6 +260,10 @@ pub enum Answer {
     Garbage(Vec<GarbageItem>),
     /// To `Repairs`.
     Repairs(RepairPage),
+    /// To `Extents`.
+    Extents(ExtentPage),
+    /// To `ExtentStates`: one for each, in order.
+    ExtentStates(Vec<ExtentState>),
     /// To `ClusterMap`.
     ClusterMap(Option<ClusterMap>),
     /// It can't be answered, because of this.
@@ -338,15 +359,6 @@ pub struct GarbageItem {
     pub coding: Coding,
     /// Its bytes.
     pub length: u64,
-}
-
-/// A page of the repair queue.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RepairPage {
-    /// Extents in the queue altogether.
-    pub total: u64,
-    /// The most urgent ones.
-    pub items: Vec<LackingExtent>,
 }
 
 /// What a storage node tells the metadata leader every second.

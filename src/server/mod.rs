@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use engine::{Engine, EngineOptions, EngineParts};
-use gateway::admin::{AdminHandler, StatusGatherer};
+use gateway::admin::{AdminHandler, ScrubJobs, StatusGatherer};
 use gateway::auth::Secret;
 use gateway::http::listener::{ListenerOptions, Stopped, serve};
 use gateway::{Gateway, GatewayOptions, Identity};
@@ -116,6 +116,7 @@ async fn serve_until_stopped(
             ..EngineOptions::default()
         },
     });
+    let jobs = Arc::new(ScrubJobs::new(engine.clone(), Arc::clone(&doors.clock)));
     let gateway = gateway(settings, &root, engine.clone(), &doors);
     let (stop, stopping) = watch::channel(false);
     let s3_address = s3_listener.local_addr()?;
@@ -129,11 +130,13 @@ async fn serve_until_stopped(
     ));
     let admin = tokio::spawn(serve(
         admin_listener,
-        admin_handler(&replicas, metrics),
+        admin_handler(&replicas, metrics, &jobs),
         ListenerOptions::default(),
         Arc::clone(&doors.clock),
         stopping,
     ));
+    // Whoever reads the greeting may ask for the end at once.
+    let orders = signals::Orders::catch()?;
     greeting::print(&greeting::Greeting {
         plan: &plan,
         s3: s3_address,
@@ -143,10 +146,11 @@ async fn serve_until_stopped(
         region: &settings.region,
     });
 
-    signals::wait_for_stop().await?;
+    orders.wait().await;
     tracing::info!("stopping: requests in flight are finished first");
     stop.send_replace(true);
     let stopped = [s3.await?, admin.await?];
+    jobs.stop_all().await;
     engine.shutdown().await;
     disks.stop().await;
     replicas.stop().await;
@@ -195,7 +199,11 @@ fn gateway(
     Arc::new(Gateway::new(engine, clock, entropy, options))
 }
 
-fn admin_handler(replicas: &replicas::Replicas, metrics: PrometheusHandle) -> Arc<AdminHandler> {
+fn admin_handler(
+    replicas: &replicas::Replicas,
+    metrics: PrometheusHandle,
+    jobs: &Arc<ScrubJobs>,
+) -> Arc<AdminHandler> {
     let gatherer = StatusGatherer::new(Arc::clone(replicas.client()), replicas.places());
-    Arc::new(AdminHandler::new(gatherer, Arc::new(move || metrics.render())))
+    Arc::new(AdminHandler::new(gatherer, Arc::new(move || metrics.render()), Arc::clone(jobs)))
 }

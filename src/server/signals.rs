@@ -3,17 +3,30 @@
 use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Waits for the order to stop. From then on a second one ends the process with status 1.
-pub async fn wait_for_stop() -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can't be caught")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT can't be caught")?;
-    either(&mut terminate, &mut interrupt).await;
-    tokio::spawn(async move {
-        either(&mut terminate, &mut interrupt).await;
-        tracing::warn!("stopping at once, as a second signal asks");
-        std::process::exit(1);
-    });
-    Ok(())
+/// The orders to stop, caught from now on.
+pub struct Orders {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Orders {
+    /// Catches them: one that comes before this ends the process at once.
+    pub fn catch() -> Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("SIGTERM can't be caught")?,
+            interrupt: signal(SignalKind::interrupt()).context("SIGINT can't be caught")?,
+        })
+    }
+
+    /// Waits for the first. From then on a second one ends the process with status 1.
+    pub async fn wait(mut self) {
+        either(&mut self.terminate, &mut self.interrupt).await;
+        tokio::spawn(async move {
+            either(&mut self.terminate, &mut self.interrupt).await;
+            tracing::warn!("stopping at once, as a second signal asks");
+            std::process::exit(1);
+        });
+    }
 }
 
 async fn either(one: &mut Signal, other: &mut Signal) {

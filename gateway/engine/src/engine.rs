@@ -23,11 +23,13 @@ use crate::metadata_door::Metadata;
 use crate::options::EngineOptions;
 use crate::owner_seal::OwnerSeal;
 use crate::read::{ObjectReader, OpenError};
+use crate::repair::{RepairDesk, RepairProgress};
 use crate::repair_report::RepairReports;
+use crate::scrub::{ScrubError, ScrubMeter, ScrubRequest};
 use crate::shard_door::ShardDoor;
 use crate::usage::Usage;
 use crate::write::{ObjectWriter, WriteTarget};
-use crate::{collect, discard, repair_report, usage};
+use crate::{collect, discard, reconcile, repair, repair_report, scrub, usage};
 
 /// What an engine is made of.
 pub struct EngineParts {
@@ -93,6 +95,7 @@ pub(crate) struct Shared {
     pub(crate) usage: Usage,
     pub(crate) discards: DiscardQueue,
     pub(crate) reports: RepairReports,
+    pub(crate) repair: RepairDesk,
     /// Computations at once: as many as there are cores.
     cores: Arc<Semaphore>,
 }
@@ -135,6 +138,7 @@ impl Engine {
             buffers: Arc::default(),
             write_budget: Budget::new(options.write_budget_bytes),
             read_budget: Budget::new(options.read_budget_bytes),
+            repair: RepairDesk::new(options.repair_budget_bytes),
             options,
             usage: Usage::default(),
             discards: DiscardQueue::default(),
@@ -142,12 +146,22 @@ impl Engine {
             cores: Arc::new(Semaphore::new(cores)),
         });
         let (stop, stopping) = watch::channel(false);
-        let handles = vec![
+        let mut handles = vec![
             tokio::spawn(keep_map(Arc::clone(&shared), stopping.clone())),
             tokio::spawn(discard::run(Arc::clone(&shared), stopping.clone())),
             tokio::spawn(repair_report::run(Arc::clone(&shared), stopping.clone())),
-            tokio::spawn(collect::run(Arc::clone(&shared), stopping)),
+            tokio::spawn(collect::run(Arc::clone(&shared), stopping.clone())),
         ];
+        if let Some(interval) = shared.options.repair_interval {
+            let repair = repair::run(Arc::clone(&shared), interval, stopping.clone());
+            handles.push(tokio::spawn(repair));
+            handles
+                .push(tokio::spawn(reconcile::run_damage(Arc::clone(&shared), stopping.clone())));
+        }
+        if let Some(interval) = shared.options.reconcile_interval {
+            let reconcile = reconcile::run(Arc::clone(&shared), interval, stopping);
+            handles.push(tokio::spawn(reconcile));
+        }
         Self { shared, tasks: Arc::new(Tasks { stop, handles: Mutex::new(handles) }) }
     }
 
@@ -199,6 +213,22 @@ impl Engine {
             disks_up: map.disks_up(),
             open_pgs: map.pgs.iter().filter(|pg| map.is_open(pg)).count(),
         })
+    }
+
+    /// Has everything in a scope verified now, and queues what is lost for repair, until it is done
+    /// or `stop` turns true. `meter` tells how far it is.
+    pub async fn scrub(
+        &self,
+        request: &ScrubRequest,
+        meter: &ScrubMeter,
+        stop: watch::Receiver<bool>,
+    ) -> Result<(), ScrubError> {
+        scrub::run(&self.shared, request, meter, stop).await
+    }
+
+    /// What repair has come to since this engine began.
+    pub fn repair_progress(&self) -> RepairProgress {
+        self.shared.repair.progress()
     }
 
     /// Finds an object and plans how to read what is wanted of it.

@@ -36,6 +36,8 @@
 //!
 //! engine.metadata().query(..)        // listings, buckets: straight through
 //! engine.readiness()                 // what the newest cluster map says of reads and writes
+//! engine.scrub(&request, &meter, stop).await?;   // verify a disk, PG, bucket, object, or all
+//! engine.repair_progress()           // what repair in the background has come to
 //! engine.shutdown().await;
 //! ```
 //!
@@ -45,8 +47,9 @@
 //!   least `write_quorum` of every stripe (I-1).
 //! - No byte leaves [`ObjectReader::next`] whose block checksum wasn't verified here (I-6).
 //! - Shards are deleted only by their own writer before it proposed them, after a definite refusal
-//!   of the proposal, or when the metadata lists their extent as garbage (I-9). After an unknown
-//!   outcome nothing is deleted.
+//!   of the proposal, when the metadata lists their extent as garbage, or when it says twice that
+//!   the extent has no owner and can't get one (I-9). After an unknown outcome nothing is deleted.
+//! - A slot leaves the repair queue only when its disk has verified every shard of it.
 
 mod buffers;
 mod codec;
@@ -61,8 +64,12 @@ mod map;
 mod metadata_door;
 mod options;
 mod owner_seal;
+mod pace;
 mod read;
+mod reconcile;
+mod repair;
 mod repair_report;
+mod scrub;
 mod shard_door;
 mod stripe;
 mod upload;
@@ -77,5 +84,7 @@ pub use metadata_door::Metadata;
 pub use options::EngineOptions;
 pub use owner_seal::{OwnerSeal, OwnerSealError};
 pub use read::{ObjectReader, OpenError, ReadError};
+pub use repair::RepairProgress;
+pub use scrub::{ScrubError, ScrubFigures, ScrubMeter, ScrubRequest, ScrubScope};
 pub use upload::PartCommit;
 pub use write::{ObjectWriter, WriteError, WriteTarget, WrittenBody};

@@ -48,6 +48,25 @@ pub struct EngineOptions {
     pub collect_interval: Duration,
     /// How often extents found lacking shards are reported.
     pub report_interval: Duration,
+    /// How often the repair queue is looked at when it held nothing to do; `None` where another
+    /// process repairs.
+    pub repair_interval: Option<Duration>,
+    /// Bytes that repair reads and writes per second, except for extents that have no shard to
+    /// spare; 0 for no limit. A fraction of what one disk does, so that clients feel it little.
+    pub repair_bytes_per_second: u64,
+    /// Bytes of stripes under repair at once, besides those of writers and readers.
+    pub repair_budget_bytes: u64,
+    /// One request to verify shards: up to 32 MiB of them, from a slow disk that has other work.
+    pub verify_deadline: Duration,
+    /// How often disks are compared with the metadata; `None` where another process does that.
+    pub reconcile_interval: Option<Duration>,
+    /// Between two pages of that comparison, so that it costs little at any moment.
+    pub reconcile_pause: Duration,
+    /// How long shards that nobody owns and nobody can own are kept: time to notice, if something
+    /// is very wrong.
+    pub orphan_grace: Duration,
+    /// How often disks are asked for shards that they know to be damaged.
+    pub damage_interval: Duration,
     /// How long [`crate::Engine::shutdown`] waits for work in the background.
     pub shutdown_patience: Duration,
 }
@@ -75,6 +94,14 @@ impl Default for EngineOptions {
             garbage_delay: Duration::from_mins(10),
             collect_interval: Duration::from_secs(5),
             report_interval: Duration::from_secs(1),
+            repair_interval: Some(Duration::from_secs(5)),
+            repair_bytes_per_second: 64 << 20,
+            repair_budget_bytes: 32 << 20,
+            verify_deadline: Duration::from_mins(1),
+            reconcile_interval: Some(Duration::from_hours(6)),
+            reconcile_pause: Duration::from_millis(100),
+            orphan_grace: Duration::from_hours(1),
+            damage_interval: Duration::from_secs(10),
             shutdown_patience: Duration::from_secs(5),
         }
     }

@@ -206,6 +206,9 @@ fn operation(request: &ShardRequest) -> &'static str {
         ShardRequest::Read { .. } => "read",
         ShardRequest::Delete { .. } => "delete",
         ShardRequest::Inventory { .. } => "inventory",
+        ShardRequest::Verify { .. } => "verify",
+        ShardRequest::Damaged { .. } => "damaged",
+        ShardRequest::Scrub { .. } => "scrub",
         ShardRequest::Status => "status",
     }
 }

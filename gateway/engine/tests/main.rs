@@ -6,4 +6,7 @@ mod copying;
 mod failing_writes;
 mod limits;
 mod lost_shards;
+mod reconciling;
+mod repairing;
 mod roundtrip;
+mod scrubbing;

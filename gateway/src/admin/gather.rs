@@ -15,9 +15,10 @@ use model::shard::DiskReport;
 use wire::clock::timeout;
 
 use crate::admin::health::{self, Health, Reason};
+use crate::admin::jobs::ScrubJobs;
 use crate::admin::status::{
-    ClusterStatus, DiskStatus, FaultTolerance, MetadataSummary, PlacementGroups, ReplicaStatus,
-    UNREACHABLE, Usage, disks_to_lose, is_readable, replicas_to_lose, slack,
+    ClusterStatus, DiskStatus, FaultTolerance, MetadataSummary, PlacementGroups, RepairStatus,
+    ReplicaStatus, UNREACHABLE, Usage, disks_to_lose, is_readable, replicas_to_lose, slack,
 };
 
 /// Tells where a metadata replica is kept; only the process that keeps it knows.
@@ -68,8 +69,8 @@ impl StatusGatherer {
         Health::new(self.find().await.reasons())
     }
 
-    /// All that is known.
-    pub async fn status(&self) -> ClusterStatus {
+    /// All that is known; what repair has come to is known by the engine of `jobs`.
+    pub async fn status(&self, jobs: &ScrubJobs) -> ClusterStatus {
         let found = self.find().await;
         let map = found.map.made();
         let leader = found.leader();
@@ -97,6 +98,7 @@ impl StatusGatherer {
                 object_bytes: leader.map(|leader| leader.object_bytes),
             },
             repair_queue: leader.map(|leader| leader.repairs),
+            repair: RepairStatus::new(jobs.engine().repair_progress()),
             garbage_extents: leader.map(|leader| leader.garbage),
             metadata: self.summary(&found),
             reasons: found.reasons(),

@@ -119,8 +119,12 @@ pub fn of_disks(map: &ClusterMap, readable: impl Fn(DiskId) -> bool) -> Vec<Reas
 /// clients from being served: how much of which object is hit shows only when it is read.
 pub fn of_damage(reports: &[DiskReport]) -> Option<Reason> {
     let damage = |report: &DiskReport| {
-        let reason = report.reason.as_ref().filter(|_| report.health == DiskHealth::Ok)?;
-        Some(format!("disk {}: {reason}", report.disk))
+        let (disk, shards) = (report.disk, report.damaged_shards);
+        match report.reason.as_ref().filter(|_| report.health == DiskHealth::Ok) {
+            Some(reason) => Some(format!("disk {disk}: {reason}")),
+            None if shards > 0 => Some(format!("disk {disk}: {shards} shards wait for repair")),
+            None => None,
+        }
     };
     let damaged: Vec<String> = reports.iter().filter_map(damage).collect();
     (!damaged.is_empty()).then(|| {
@@ -222,12 +226,19 @@ mod tests {
             garbage_bytes: 0,
             shards: 0,
             incarnation: Incarnation::default(),
+            reserve_bytes: 0,
+            damaged_shards: 0,
+            scrub: model::shard::ScrubReport::default(),
+            compaction: model::shard::CompactionReport::default(),
         };
         let well = report(1, DiskHealth::Ok, None);
         let full = report(2, DiskHealth::Full, Some("no space"));
         assert_eq!(of_damage(&[well.clone(), full.clone()]), None);
         let damaged = report(3, DiskHealth::Ok, Some("2 damaged regions are quarantined"));
-        let reason = of_damage(&[well, full, damaged]).expect("a reason");
+        let mut rotten = report(4, DiskHealth::Ok, None);
+        rotten.damaged_shards = 7;
+        let reason = of_damage(&[well, full, damaged, rotten]).expect("a reason");
         assert!(!reason.blocking && reason.message.contains("(disk 3: 2 damaged regions"));
+        assert!(reason.message.contains("; disk 4: 7 shards wait for repair)"));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::admin::status::{ClusterStatus, DiskStatus, ReplicaStatus};
+use crate::admin::status::{ClusterStatus, DiskStatus, ReplicaStatus, ScrubStatus};
 
 /// Writes the status as a few tables.
 pub fn text(status: &ClusterStatus) -> String {
@@ -24,7 +24,7 @@ fn write_all(out: &mut String, status: &ClusterStatus) -> std::fmt::Result {
         known(usage.buckets),
         bytes(usage.object_bytes)
     )?;
-    writeln!(out, "Repair     {} extents waiting", known(status.repair_queue))?;
+    writeln!(out, "Repair     {}", repair(status))?;
     writeln!(out, "Garbage    {} extents waiting", known(status.garbage_extents))?;
     let groups = status.placement_groups;
     writeln!(
@@ -35,6 +35,12 @@ fn write_all(out: &mut String, status: &ClusterStatus) -> std::fmt::Result {
     writeln!(out)?;
     let disks: Vec<_> = status.disks.iter().map(disk_row).collect();
     table(out, DISK_TITLES, &disks)?;
+    if !status.disks.is_empty() {
+        writeln!(out)?;
+    }
+    for disk in &status.disks {
+        writeln!(out, "Scrub of disk {}: {}", disk.id, coverage(disk.scrub.as_ref()))?;
+    }
     let metadata = &status.metadata;
     let leader = match (metadata.leader, &metadata.leader_disk) {
         (Some(leader), Some(disk)) => format!("replica {leader} on {disk}"),
@@ -71,10 +77,43 @@ fn tolerance(status: &ClusterStatus) -> String {
     format!("{disks}, {replicas}")
 }
 
-const DISK_TITLES: [&str; 9] =
-    ["DISK", "NODE", "STATE", "HEALTH", "CAPACITY", "FREE", "LIVE", "SHARDS", "PATH"];
+fn repair(status: &ClusterStatus) -> String {
+    let repair = status.repair;
+    let mut text = format!("{} extents waiting", known(status.repair_queue));
+    if repair.waiting > 0 {
+        let _infallible = write!(text, ", {} of them can't be repaired for now", repair.waiting);
+    }
+    if repair.extents > 0 {
+        let _infallible = write!(
+            text,
+            "; {} repaired with {} shards ({}) in this run",
+            repair.extents,
+            repair.shards,
+            bytes(Some(repair.bytes))
+        );
+    }
+    text
+}
 
-fn disk_row(disk: &DiskStatus) -> [String; 9] {
+/// What of a disk was verified, and when.
+fn coverage(scrub: Option<&ScrubStatus>) -> String {
+    let Some(scrub) = scrub else { return "unknown".to_owned() };
+    let whole = match (&scrub.last_began, &scrub.last_ended) {
+        (Some(began), Some(ended)) => format!("100 % verified between {began} and {ended}"),
+        _ => "no whole pass yet".to_owned(),
+    };
+    let Some(percent) = scrub.percent() else { return whole };
+    let asked_for = if scrub.on_demand { ", as was asked for" } else { "" };
+    let began = scrub.began.as_deref().unwrap_or_default();
+    format!("{whole}; {percent} % of the pass that began {began}{asked_for}")
+}
+
+const DISK_TITLES: [&str; 12] = [
+    "DISK", "NODE", "STATE", "HEALTH", "CAPACITY", "FREE", "RESERVE", "LIVE", "GARBAGE", "SHARDS",
+    "DAMAGED", "PATH",
+];
+
+fn disk_row(disk: &DiskStatus) -> [String; 12] {
     let path = match &disk.reason {
         Some(reason) => format!("{} ({reason})", disk.path),
         None => disk.path.clone(),
@@ -86,8 +125,11 @@ fn disk_row(disk: &DiskStatus) -> [String; 9] {
         known(disk.health.as_ref()),
         bytes(disk.capacity_bytes),
         bytes(disk.free_bytes),
+        bytes(disk.reserve_bytes),
         bytes(disk.live_bytes),
+        bytes(disk.garbage_bytes),
         known(disk.shards),
+        known(disk.damaged_shards),
         path,
     ]
 }
@@ -151,7 +193,9 @@ fn bytes(count: Option<u64>) -> String {
 mod tests {
     use super::*;
     use crate::admin::health::Reason;
-    use crate::admin::status::{FaultTolerance, MetadataSummary, PlacementGroups, Usage};
+    use crate::admin::status::{
+        FaultTolerance, MetadataSummary, PlacementGroups, RepairStatus, Usage,
+    };
 
     #[test]
     fn sizes() {
@@ -160,6 +204,25 @@ mod tests {
         assert_eq!(bytes(Some(1536)), "1.5 KiB");
         assert_eq!(bytes(Some(u64::MAX)), "16384.0 PiB");
         assert_eq!(bytes(None), "unknown");
+    }
+
+    #[test]
+    fn coverage_says_no_more_than_is_known() {
+        let mut scrub = ScrubStatus {
+            began: None,
+            verified_bytes: 0,
+            total_bytes: 0,
+            on_demand: false,
+            last_began: None,
+            last_ended: None,
+            last_ended_seconds: None,
+        };
+        assert_eq!(coverage(None), "unknown");
+        assert_eq!(coverage(Some(&scrub)), "no whole pass yet");
+        scrub.began = Some("then".to_owned());
+        assert_eq!(coverage(Some(&scrub)), "no whole pass yet; 0 % of the pass that began then");
+        (scrub.verified_bytes, scrub.total_bytes) = (1000, 1000);
+        assert!(coverage(Some(&scrub)).contains("99 %"), "it isn't done");
     }
 
     #[test]
@@ -180,6 +243,18 @@ mod tests {
                 live_bytes: Some(0),
                 garbage_bytes: Some(0),
                 shards: Some(2),
+                reserve_bytes: Some(64 << 20),
+                damaged_shards: Some(1),
+                scrub: Some(ScrubStatus {
+                    began: Some("2026-11-21T10:00:00.000Z".to_owned()),
+                    verified_bytes: 355,
+                    total_bytes: 1000,
+                    on_demand: true,
+                    last_began: Some("2026-11-14T10:00:00.000Z".to_owned()),
+                    last_ended: Some("2026-11-20T10:00:00.000Z".to_owned()),
+                    last_ended_seconds: Some(1_795_000_000),
+                }),
+                compaction: None,
             }],
             placement_groups: PlacementGroups { total: 1, open: 1, unreadable: 0 },
             fault_tolerance: FaultTolerance {
@@ -187,7 +262,8 @@ mod tests {
                 more_metadata_replicas: Some(0),
             },
             usage: Usage { buckets: Some(1), objects: Some(2), object_bytes: Some(2048) },
-            repair_queue: Some(0),
+            repair_queue: Some(2),
+            repair: RepairStatus { extents: 3, shards: 4, bytes: 2048, failures: 9, waiting: 1 },
             garbage_extents: None,
             metadata: MetadataSummary {
                 leader: Some(1),
@@ -208,12 +284,14 @@ Cluster    ab
 Coding     1+1
 Tolerance  survives the loss of any 1 more disk, and of 0 metadata replicas
 Usage      2 objects in 1 buckets, 2.0 KiB
-Repair     0 extents waiting
+Repair     2 extents waiting, 1 of them can't be repaired for now; 3 repaired with 4 shards (2.0 KiB) in this run
 Garbage    unknown extents waiting
 Groups     1, 1 open, 0 unreadable
 
-DISK  NODE  STATE  HEALTH  CAPACITY  FREE       LIVE  SHARDS  PATH
-0     1     up     ok      1.0 GiB   512.0 MiB  0 B   2       /d0
+DISK  NODE  STATE  HEALTH  CAPACITY  FREE       RESERVE   LIVE  GARBAGE  SHARDS  DAMAGED  PATH
+0     1     up     ok      1.0 GiB   512.0 MiB  64.0 MiB  0 B   0 B      2       1        /d0
+
+Scrub of disk 0: 100 % verified between 2026-11-14T10:00:00.000Z and 2026-11-20T10:00:00.000Z; 35 % of the pass that began 2026-11-21T10:00:00.000Z, as was asked for
 
 Metadata leader: replica 1 on /d0, term 4
 REPLICA  STATE   APPLIED  DIGESTS  PATH

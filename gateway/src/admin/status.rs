@@ -3,9 +3,12 @@
 //! The JSON document is these types, field by field; fields are added, never renamed. What always
 //! holds: a number that isn't known is `null`, never 0.
 
+use engine::RepairProgress;
 use model::cluster_map::{ClusterMap, Disk, DiskState, Pg};
 use model::ids::DiskId;
-use model::shard::{DiskHealth, DiskReport};
+use model::shard::{CompactionReport, DiskHealth, DiskReport, ScrubReport};
+use model::time::Timestamp;
+use s3::date;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::health::Reason;
@@ -29,6 +32,9 @@ pub struct ClusterStatus {
     pub usage: Usage,
     /// Extents that wait for repair.
     pub repair_queue: Option<u64>,
+    /// What repair has come to in this run of the server.
+    #[serde(default)]
+    pub repair: RepairStatus,
     /// Extents of deleted objects whose shards wait for deletion.
     pub garbage_extents: Option<u64>,
     /// The metadata replicas.
@@ -62,6 +68,66 @@ pub struct DiskStatus {
     pub garbage_bytes: Option<u64>,
     /// Live shards.
     pub shards: Option<u64>,
+    /// Free bytes below which it takes no new shards.
+    #[serde(default)]
+    pub reserve_bytes: Option<u64>,
+    /// Live shards that are known to be damaged and wait for their repair.
+    #[serde(default)]
+    pub damaged_shards: Option<u64>,
+    /// How far its verification is.
+    #[serde(default)]
+    pub scrub: Option<ScrubStatus>,
+    /// What reclaiming space has come to since it was opened.
+    #[serde(default)]
+    pub compaction: Option<CompactionStatus>,
+}
+
+/// How far the verification of a disk is. Times are ISO 8601.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubStatus {
+    /// When the pass under way began; `null` when there is none.
+    pub began: Option<String>,
+    /// Bytes that it has verified.
+    pub verified_bytes: u64,
+    /// Bytes that it is to verify.
+    pub total_bytes: u64,
+    /// Whether it was asked for.
+    pub on_demand: bool,
+    /// When the last whole pass began; `null` when there was none.
+    pub last_began: Option<String>,
+    /// When it ended: all that is older than its begin was verified in between.
+    pub last_ended: Option<String>,
+    /// Seconds from the epoch to that end, for machines.
+    pub last_ended_seconds: Option<u64>,
+}
+
+/// What reclaiming space has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompactionStatus {
+    /// Bytes of records that were copied.
+    pub moved_bytes: u64,
+    /// Bytes of segments that were deleted.
+    pub reclaimed_bytes: u64,
+    /// Segments that were deleted.
+    pub segments: u64,
+    /// Bytes that clients had appended.
+    pub appended_bytes: u64,
+}
+
+/// What repair has come to in this run of the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairStatus {
+    /// Extents that got all or some of their shards back.
+    pub extents: u64,
+    /// Shards that were rebuilt.
+    pub shards: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Attempts that failed.
+    pub failures: u64,
+    /// Extents that can't be repaired for now: a disk is away, too few shards are left, or an
+    /// attempt failed lately.
+    pub waiting: u64,
 }
 
 /// The placement groups.
@@ -143,7 +209,49 @@ impl DiskStatus {
             live_bytes: report.map(|report| report.live_bytes),
             garbage_bytes: report.map(|report| report.garbage_bytes),
             shards: report.map(|report| report.shards),
+            reserve_bytes: report.map(|report| report.reserve_bytes),
+            damaged_shards: report.map(|report| report.damaged_shards),
+            scrub: report.map(|report| ScrubStatus::new(&report.scrub)),
+            compaction: report.map(|report| CompactionStatus::new(&report.compaction)),
         }
+    }
+}
+
+impl ScrubStatus {
+    fn new(report: &ScrubReport) -> Self {
+        let known = |time: Timestamp| (time != Timestamp(0)).then(|| date::iso8601(time));
+        Self {
+            began: known(report.began),
+            verified_bytes: report.verified_bytes,
+            total_bytes: report.total_bytes,
+            on_demand: report.on_demand,
+            last_began: known(report.last_began),
+            last_ended: known(report.last_ended),
+            last_ended_seconds: known(report.last_ended).map(|_| report.last_ended.as_seconds()),
+        }
+    }
+
+    /// How much of the pass under way is done, in percent; `None` when there is none.
+    pub fn percent(&self) -> Option<u64> {
+        self.began.as_ref()?;
+        let (done, total) = (u128::from(self.verified_bytes), u128::from(self.total_bytes));
+        // Never 100 before the end.
+        Some((done * 100 / total.max(1)).min(99) as u64)
+    }
+}
+
+impl CompactionStatus {
+    fn new(report: &CompactionReport) -> Self {
+        let CompactionReport { moved_bytes, reclaimed_bytes, segments, appended_bytes } = *report;
+        Self { moved_bytes, reclaimed_bytes, segments, appended_bytes }
+    }
+}
+
+impl RepairStatus {
+    /// What the engine counted.
+    pub fn new(progress: RepairProgress) -> Self {
+        let RepairProgress { extents, shards, bytes, failures, waiting } = progress;
+        Self { extents, shards, bytes, failures, waiting }
     }
 }
 

@@ -101,7 +101,11 @@ impl MemoryMetadata {
                 Ok(Answer::ObjectParts(ObjectPartPage { version, parts: page, truncated }))
             }
             Query::Garbage { .. } => Ok(Answer::Garbage(Vec::new())),
-            Query::Repairs { .. } => Ok(Answer::Repairs(model::query::RepairPage::default())),
+            Query::Repairs { .. } => Ok(Answer::Repairs(model::upkeep::RepairPage::default())),
+            Query::Extents { .. } => Ok(Answer::Extents(model::upkeep::ExtentPage::default())),
+            Query::ExtentStates { extents } => {
+                Ok(Answer::ExtentStates(vec![model::upkeep::ExtentState::Owned; extents.len()]))
+            }
             Query::ClusterMap { known_epoch } => {
                 let newer = known_epoch < self.map.epoch;
                 Ok(Answer::ClusterMap(newer.then(|| self.map.clone())))

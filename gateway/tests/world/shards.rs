@@ -7,7 +7,7 @@ use bytes::Bytes;
 use model::checksum::block_checksums;
 use model::ids::{DiskId, Incarnation, ShardId};
 use model::limits::BLOCK_BYTES;
-use model::shard::{ShardBlocks, ShardError, ShardRead, ShardRequest, ShardResponse};
+use model::shard::{ShardBlocks, ShardError, ShardRead, ShardRequest, ShardResponse, ShardState};
 use wire::BoxFuture;
 use wire::network::Service;
 
@@ -41,6 +41,7 @@ impl MemoryShards {
             payload: payload.slice(start..end),
             checksums: block_checksums(read.id, payload)[blocks].to_vec(),
             shard_bytes: payload.len() as u32,
+            owner: Bytes::new(),
         })
     }
 
@@ -62,7 +63,29 @@ impl MemoryShards {
                 all.retain(|(on, shard), _| *on != disk || !extents.contains(&shard.extent));
                 ShardResponse::Deleted
             }
-            ShardRequest::Inventory { .. } => ShardResponse::Inventory(Vec::new()),
+            ShardRequest::Inventory { disk, pg, after, limit } => {
+                let all = self.shards.lock().expect("shards");
+                let mut held: Vec<_> = all
+                    .iter()
+                    .filter(|((on, id), _)| *on == disk && id.extent.pg == pg && after < Some(*id))
+                    .map(|((_, id), payload)| (*id, payload.len() as u32))
+                    .collect();
+                held.sort_unstable();
+                held.truncate(limit as usize);
+                ShardResponse::Inventory(held)
+            }
+            ShardRequest::Verify { disk, extents } => {
+                let all = self.shards.lock().expect("shards");
+                let mut held: Vec<_> = all
+                    .keys()
+                    .filter(|(on, id)| *on == disk && extents.contains(&id.extent))
+                    .map(|(_, id)| (*id, ShardState::Sound))
+                    .collect();
+                held.sort_unstable_by_key(|(id, _)| *id);
+                ShardResponse::Verified(held)
+            }
+            ShardRequest::Damaged { .. } => ShardResponse::Damaged(Vec::new()),
+            ShardRequest::Scrub { .. } => ShardResponse::ScrubOrdered,
             ShardRequest::Status => ShardResponse::Status(Vec::new()),
         }
     }

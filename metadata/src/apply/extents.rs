@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use model::command::{GarbageKey, LackingExtent, Outcome, Refusal};
+use model::command::{GarbageKey, LackingExtent, Outcome, Refusal, RepairedExtent};
 use model::extent::{Extent, SlotSet};
 use model::ids::{BucketId, ExtentId};
 use model::version::Part;
@@ -144,6 +144,28 @@ impl Step<'_, '_> {
             self.tables.set(&key, &record)?;
             let key = repair::key(item.extent, record.coding, union);
             self.tables.set(&key, &Repair { lacking: union })?;
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Takes repaired slots out of the queue; what lacks others still moves to its new priority.
+    pub(super) fn shards_repaired(&mut self, repaired: &[RepairedExtent]) -> Result<Outcome, Stop> {
+        for item in repaired {
+            let key = item.extent.to_key();
+            let Some(mut record) = self.tables.get::<ExtentRecord>(&key)? else {
+                continue;
+            };
+            let left = record.lacking.without(item.slots);
+            if left == record.lacking {
+                continue;
+            }
+            self.unqueue_repair(item.extent, &record)?;
+            record.lacking = left;
+            self.tables.set(&key, &record)?;
+            if !left.is_empty() {
+                let key = repair::key(item.extent, record.coding, left);
+                self.tables.set(&key, &Repair { lacking: left })?;
+            }
         }
         Ok(Outcome::Done)
     }

@@ -107,6 +107,7 @@ impl Step<'_, '_> {
             Command::AbortUpload { bucket, key, upload } => self.abort_upload(bucket, key, *upload),
             Command::QueueRepair { lacking } => self.queue_repair(lacking),
             Command::CollectGarbage { collected } => self.collect_garbage(collected),
+            Command::ShardsRepaired { repaired } => self.shards_repaired(repaired),
         }
     }
 }

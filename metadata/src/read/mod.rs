@@ -4,6 +4,7 @@
 //! answer. Reading changes nothing; a damaged row is an error that fences the replica.
 
 mod buckets;
+mod extents;
 mod list;
 mod objects;
 mod queues;
@@ -51,8 +52,17 @@ pub fn answer(machine: &StateMachine, query: &Query) -> Result<Answer, StateErro
         Query::Garbage { before, limit } => {
             machine.read(|view| queues::garbage(view, *before, rows(*limit))).map_err(Stop::from)
         }
-        Query::Repairs { limit } => {
-            machine.read(|view| queues::repairs(view, rows(*limit))).map_err(Stop::from)
+        Query::Repairs { after, limit } => {
+            machine.read(|view| queues::repairs(view, *after, rows(*limit))).map_err(Stop::from)
+        }
+        Query::Extents { pg, after, limit } => machine
+            .read(|view| extents::extents(view, *pg, *after, rows(*limit)))
+            .map_err(Stop::from),
+        Query::ExtentStates { extents } if extents.len() > ANSWER_ROWS_MAX as usize => {
+            Err(Stop::Refused(Refusal::InvalidCommand))
+        }
+        Query::ExtentStates { extents } => {
+            machine.read(|view| extents::states(view, extents)).map_err(Stop::from)
         }
     };
     match result {
@@ -75,7 +85,9 @@ pub fn is_cheap(query: &Query) -> bool {
         | Query::Parts { .. }
         | Query::ObjectParts { .. }
         | Query::Garbage { .. }
-        | Query::Repairs { .. } => false,
+        | Query::Repairs { .. }
+        | Query::Extents { .. }
+        | Query::ExtentStates { .. } => false,
     }
 }
 
@@ -98,6 +110,11 @@ fn in_bucket(
 ) -> Result<Answer, Stop> {
     let bucket = buckets::find(machine, name)?;
     machine.read(|view| work(view, bucket.id))?.map_err(Stop::Refused)
+}
+
+/// The first key behind `key`.
+fn behind(key: &[u8]) -> Vec<u8> {
+    [key, &[0]].concat()
 }
 
 /// Nobody gets more rows at once than this, whatever they ask for.

@@ -7,8 +7,13 @@ use minicbor::{Decode, Encode};
 use model::coding::Coding;
 use model::extent::SlotSet;
 use model::ids::ExtentId;
+use model::upkeep::RepairCursor;
 
 use super::{Record, TableId};
+
+/// The priority of an extent that has just the shards that a reader needs. Below it, the extent is
+/// lost unless shards come back.
+pub const NONE_TO_SPARE: u8 = 128;
 
 /// An extent that lacks shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -25,14 +30,19 @@ impl Record for Repair {
 /// The row of an extent with these slots lacking.
 pub fn key(extent: ExtentId, coding: Coding, lacking: SlotSet) -> [u8; 17] {
     let lost = lacking.len().min(u32::from(coding.width())) as u8;
+    cursor_key(RepairCursor { priority: NONE_TO_SPARE + coding.parity() - lost, extent })
+}
+
+/// The row at a place in the queue.
+pub fn cursor_key(cursor: RepairCursor) -> [u8; 17] {
     let mut key = [0; 17];
-    // 128 is none to spare; below that the extent is lost unless shards come back.
-    key[0] = 128 + coding.parity() - lost;
-    key[1..].copy_from_slice(&extent.to_key());
+    key[0] = cursor.priority;
+    key[1..].copy_from_slice(&cursor.extent.to_key());
     key
 }
 
-/// The extent of a row.
-pub fn read_key(key: &[u8]) -> Option<ExtentId> {
-    ExtentId::from_key(key.get(1..)?)
+/// The place of a row.
+pub fn read_key(key: &[u8]) -> Option<RepairCursor> {
+    let (priority, extent) = key.split_first()?;
+    Some(RepairCursor { priority: *priority, extent: ExtentId::from_key(extent)? })
 }

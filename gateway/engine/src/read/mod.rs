@@ -14,6 +14,8 @@ use model::query::MetadataError;
 
 pub use body::ObjectReader;
 pub(crate) use gather::{StripeRead, read_stripe};
+pub(crate) use rebuild::rebuild;
+pub(crate) use shard::{Piece, read_shard_and_owner};
 
 /// Why an object was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -13,11 +13,11 @@ use crate::shard_door::ShardFailure;
 
 /// Verified bytes of a shard.
 #[derive(Clone, Debug)]
-pub(super) struct Piece {
-    pub(super) slot: u8,
+pub(crate) struct Piece {
+    pub(crate) slot: u8,
     /// Where they begin in the shard.
-    pub(super) start: u32,
-    pub(super) bytes: Bytes,
+    pub(crate) start: u32,
+    pub(crate) bytes: Bytes,
 }
 
 impl Piece {
@@ -42,6 +42,17 @@ pub(super) async fn read_shard(
     shard_bytes: u32,
     range: Range<u32>,
 ) -> Result<Piece, ShardFailure> {
+    read_shard_and_owner(shared, disk, id, shard_bytes, range).await.map(|(piece, _)| piece)
+}
+
+/// As [`read_shard`], with the sealed owner that the record carries.
+pub(crate) async fn read_shard_and_owner(
+    shared: &Shared,
+    disk: DiskId,
+    id: ShardId,
+    shard_bytes: u32,
+    range: Range<u32>,
+) -> Result<(Piece, Bytes), ShardFailure> {
     let length = range.end - range.start;
     let latency =
         if length <= BLOCK_BYTES { &shared.door.small_reads } else { &shared.door.large_reads };
@@ -55,11 +66,12 @@ pub(super) async fn read_shard(
         };
         match blocks {
             Some(Ok(blocks)) => {
+                let owner = blocks.owner.clone();
                 if let Some(piece) = verify(id, shard_bytes, &range, blocks) {
                     latency.record(shared.clock.monotonic().saturating_sub(started));
                     metrics::counter!("drystone_shard_bytes_total", "operation" => "read")
                         .increment(u64::from(length));
-                    return Ok(piece);
+                    return Ok((piece, owner));
                 }
             }
             Some(Err(error)) => {

@@ -24,9 +24,9 @@ pub(super) struct ExtentSpec {
 
 /// That a disk took shards: proof to be made good by a sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Receipt {
-    pub(super) incarnation: Incarnation,
-    pub(super) position: LogPosition,
+pub(crate) struct Receipt {
+    pub(crate) incarnation: Incarnation,
+    pub(crate) position: LogPosition,
 }
 
 /// A stripe that has been sent.

@@ -15,6 +15,9 @@ mod send;
 mod straggler;
 
 pub use body::{ObjectWriter, WriteTarget, WrittenBody};
+pub(crate) use extent::Receipt;
+pub(crate) use seal::sync;
+pub(crate) use send::{append, parity};
 
 /// Why a body was not written. Nothing of it is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -44,7 +44,8 @@ pub(super) async fn seal(shared: Arc<Shared>, mut extent: OpenExtent) -> SealedE
     extent.seal()
 }
 
-async fn sync(
+/// Has a disk make durable what it took.
+pub(crate) async fn sync(
     shared: &Shared,
     slot: u8,
     disk: DiskId,

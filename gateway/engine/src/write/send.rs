@@ -162,7 +162,11 @@ fn encode(
 }
 
 /// The parity shards one behind the other; a single one when they are all the same.
-fn parity(shared: &Shared, geometry: &StripeGeometry, data: &Bytes) -> Result<Bytes, WriteError> {
+pub(crate) fn parity(
+    shared: &Shared,
+    geometry: &StripeGeometry,
+    data: &Bytes,
+) -> Result<Bytes, WriteError> {
     let shard_bytes = geometry.shard_bytes() as usize;
     // The parity of a single data shard is its copy: stored as often, held in memory once.
     if geometry.data_shards() == 1 && data.len() == shard_bytes {
@@ -178,7 +182,7 @@ fn parity(shared: &Shared, geometry: &StripeGeometry, data: &Bytes) -> Result<By
 }
 
 /// Appends one shard; a full queue is tried again, what was spoilt on the way once.
-async fn append(
+pub(crate) async fn append(
     shared: &Shared,
     disk: DiskId,
     shard: ShardAppend,

@@ -7,9 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::checksum::blocks_verify;
 use model::coding::StripeGeometry;
-use model::ids::{DiskId, Incarnation, ShardId};
+use model::ids::{ClusterId, DiskId, DiskUuid, Incarnation, ShardId};
 use model::limits::BLOCK_BYTES;
-use model::shard::{ShardAppend, ShardBlocks, ShardError, ShardRead, ShardRequest, ShardResponse};
+use model::shard::{
+    CompactionReport, DiskHealth, DiskReport, ScrubOrder, ScrubReport, ShardAppend, ShardBlocks,
+    ShardError, ShardRead, ShardRequest, ShardResponse, ShardState,
+};
+use model::time::Timestamp;
 use wire::BoxFuture;
 use wire::network::Service;
 
@@ -36,6 +40,10 @@ pub enum Fault {
     Overloaded(u32),
     /// Takes no writes.
     Full,
+    /// Says that it took shards, and keeps none.
+    Forgets,
+    /// Doesn't list what it has.
+    KeepsSilent,
 }
 
 #[derive(Default)]
@@ -46,11 +54,19 @@ struct State {
     position: u64,
     reads: usize,
     syncs: usize,
+    deletes: usize,
+    scrub: ScrubReport,
 }
 
 struct Stored {
     append: ShardAppend,
     durable: bool,
+}
+
+impl Stored {
+    fn is_sound(&self) -> bool {
+        blocks_verify(self.append.id, 0, &self.append.payload, &self.append.checksums)
+    }
 }
 
 pub struct FakeDisk {
@@ -77,6 +93,30 @@ impl FakeDisk {
 
     pub fn reads(&self) -> usize {
         self.state.lock().expect("no panic").reads
+    }
+
+    pub fn deletes(&self) -> usize {
+        self.state.lock().expect("no panic").deletes
+    }
+
+    /// Shards that aren't what was appended.
+    pub fn damaged(&self) -> usize {
+        let state = self.state.lock().expect("no panic");
+        state.shards.values().filter(|stored| !stored.is_sound()).count()
+    }
+
+    /// Every shard, with its owner.
+    pub fn owners(&self) -> Vec<(ShardId, Bytes)> {
+        let state = self.state.lock().expect("no panic");
+        state.shards.iter().map(|(id, stored)| (*id, stored.append.owner.clone())).collect()
+    }
+
+    /// Forgets the shards that `is_lost` picks.
+    pub fn lose(&self, is_lost: impl Fn(&ShardId) -> bool) -> usize {
+        let mut state = self.state.lock().expect("no panic");
+        let before = state.shards.len();
+        state.shards.retain(|id, _| !is_lost(id));
+        before - state.shards.len()
     }
 
     pub fn syncs(&self) -> usize {
@@ -136,8 +176,14 @@ impl FakeDisk {
                 for append in shards {
                     check(&append);
                     state.position += append.payload.len() as u64;
+                    if state.fault == Fault::Forgets {
+                        continue;
+                    }
                     let before = state.shards.insert(append.id, Stored { append, durable: sync });
-                    assert!(before.is_none(), "an id is never used twice");
+                    assert!(
+                        before.is_none_or(|before| !before.is_sound()),
+                        "an id is never used twice, but to replace what is damaged"
+                    );
                 }
                 state.syncs += usize::from(sync);
                 let incarnation = Incarnation(state.incarnation);
@@ -170,11 +216,69 @@ impl FakeDisk {
                 ShardResponse::Read(answers)
             }
             ShardRequest::Delete { extents, .. } => {
+                state.deletes += 1;
                 state.shards.retain(|id, _| !extents.contains(&id.extent));
                 ShardResponse::Deleted
             }
-            ShardRequest::Inventory { .. } => ShardResponse::Inventory(Vec::new()),
-            ShardRequest::Status => ShardResponse::Status(Vec::new()),
+            ShardRequest::Inventory { .. } if state.fault == Fault::KeepsSilent => {
+                ShardResponse::Failed(ShardError::Overloaded(self.id))
+            }
+            ShardRequest::Inventory { pg, after, limit, .. } => {
+                let ids = state.shards.iter().filter(|(id, _)| id.extent.pg == pg);
+                let behind = ids.filter(|(id, _)| after.is_none_or(|after| **id > after));
+                let row =
+                    |(id, stored): (&ShardId, &Stored)| (*id, stored.append.payload.len() as u32);
+                ShardResponse::Inventory(behind.map(row).take(limit as usize).collect())
+            }
+            ShardRequest::Verify { extents, .. } => {
+                let held = state.shards.iter().filter(|(id, _)| extents.contains(&id.extent));
+                let state = |(id, stored): (&ShardId, &Stored)| {
+                    let sound = stored.is_sound();
+                    (*id, if sound { ShardState::Sound } else { ShardState::Damaged })
+                };
+                ShardResponse::Verified(held.map(state).collect())
+            }
+            ShardRequest::Damaged { after, limit, .. } => {
+                let damaged = state.shards.iter().filter(|(_, stored)| !stored.is_sound());
+                let behind = damaged.filter(|(id, _)| after.is_none_or(|after| **id > after));
+                ShardResponse::Damaged(behind.map(|(id, _)| *id).take(limit as usize).collect())
+            }
+            ShardRequest::Scrub { order, .. } => {
+                let is_begin = matches!(order, ScrubOrder::Begin { .. });
+                let total_bytes = if is_begin { 300 } else { 0 };
+                let (verified_bytes, on_demand) = (0, is_begin);
+                state.scrub = ScrubReport { verified_bytes, total_bytes, on_demand, ..state.scrub };
+                ShardResponse::ScrubOrdered
+            }
+            ShardRequest::Status => {
+                let damaged = state.shards.values().filter(|stored| !stored.is_sound()).count();
+                let report = DiskReport {
+                    disk: self.id,
+                    uuid: DiskUuid([self.id.0 as u8 + 1; 16]),
+                    cluster: ClusterId([1; 16]),
+                    health: DiskHealth::Ok,
+                    reason: None,
+                    capacity_bytes: 1000,
+                    free_bytes: 500,
+                    live_bytes: 0,
+                    garbage_bytes: 0,
+                    shards: state.shards.len() as u64,
+                    incarnation: Incarnation(state.incarnation),
+                    reserve_bytes: 0,
+                    damaged_shards: damaged as u64,
+                    scrub: state.scrub,
+                    compaction: CompactionReport::default(),
+                };
+                // Somebody looks: time goes on.
+                let scrub = &mut state.scrub;
+                if scrub.on_demand && scrub.verified_bytes < scrub.total_bytes {
+                    scrub.verified_bytes += 100;
+                } else if scrub.on_demand {
+                    let last_ended = Timestamp(scrub.last_ended.0 + 1);
+                    *scrub = ScrubReport { last_ended, ..ScrubReport::default() };
+                }
+                ShardResponse::Status(vec![report])
+            }
         }
     }
 
@@ -201,7 +305,8 @@ impl FakeDisk {
             spoilt[0] ^= 1;
             payload = spoilt.into();
         }
-        Ok(ShardBlocks { first_block, payload, checksums, shard_bytes })
+        let owner = stored.append.owner.clone();
+        Ok(ShardBlocks { first_block, payload, checksums, shard_bytes, owner })
     }
 }
 

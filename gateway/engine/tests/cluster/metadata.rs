@@ -8,12 +8,16 @@ use engine::Metadata;
 use model::cluster_map::{ClusterMap, Disk, DiskState};
 use model::coding::Coding;
 use model::command::{Command, Committed, GarbageKey, LackingExtent, Outcome, Refusal};
-use model::extent::Extent;
+use model::extent::{Extent, SlotSet};
 use model::ids::{ClusterId, DiskId, DiskUuid, ExtentId, ManifestId, NodeId, PgId, SessionId};
 use model::names::ObjectKey;
 use model::placement::pgs_to_add;
-use model::query::{Answer, GarbageItem, MetadataError, ObjectFound, PlannedExtent, Query};
+use model::query::{
+    Answer, GarbageItem, MetadataError, ObjectFound, ObjectPage, ObjectSummary, PlannedExtent,
+    Query,
+};
 use model::time::Timestamp;
+use model::upkeep::{ExtentEntry, ExtentPage, ExtentState, RepairCursor, RepairItem, RepairPage};
 use model::version::{Part, Parts, Version};
 use wire::BoxFuture;
 
@@ -34,8 +38,64 @@ struct State {
     objects: BTreeMap<ObjectKey, Version>,
     pub parts: Vec<Part>,
     garbage: BTreeMap<GarbageKey, GarbageItem>,
+    /// All that was ever told.
     repairs: Vec<LackingExtent>,
+    /// What lacks shards now.
+    lacking: BTreeMap<ExtentId, SlotSet>,
     committed: BTreeSet<ExtentId>,
+    session_ended: bool,
+    /// Whether nothing is answered.
+    is_down: bool,
+    /// Goes down at the next command of this kind.
+    goes_down_at_repaired: bool,
+    state_queries: usize,
+}
+
+impl State {
+    /// Every extent that has an owner, with what it lacks now.
+    fn extents(&self) -> Vec<Extent> {
+        let versions = self.objects.values().map(|version| match &version.parts {
+            Parts::Inline(parts) => parts,
+            Parts::Paged(_) => unreachable!(),
+        });
+        let parts = versions.flatten().chain(&self.parts);
+        parts
+            .flat_map(|part| &part.extents)
+            .map(|extent| {
+                let missing = self.lacking.get(&extent.id).copied().unwrap_or_default();
+                Extent { missing, ..extent.clone() }
+            })
+            .collect()
+    }
+
+    fn state_of(&self, id: ExtentId) -> ExtentState {
+        if self.extents().iter().any(|extent| extent.id == id) {
+            ExtentState::Owned
+        } else if self.garbage.keys().any(|key| key.extent == id) {
+            ExtentState::Garbage
+        } else if self.session_ended {
+            ExtentState::Ownerless
+        } else {
+            ExtentState::InFlight
+        }
+    }
+
+    fn repairs_page(&self, after: Option<RepairCursor>, limit: u32) -> RepairPage {
+        let known = self.extents();
+        let mut all: Vec<(RepairCursor, RepairItem)> = Vec::new();
+        for extent in known.into_iter().filter(|extent| !extent.missing.is_empty()) {
+            let spare = i16::from(extent.coding.parity()) - extent.missing.len() as i16;
+            let priority = (128 + spare) as u8;
+            all.push((RepairCursor { priority, extent: extent.id }, RepairItem { extent, spare }));
+        }
+        all.sort_by_key(|(cursor, _)| *cursor);
+        let total = all.len() as u64;
+        all.retain(|(cursor, _)| after.is_none_or(|after| *cursor > after));
+        let more = all.len() > limit as usize;
+        all.truncate(limit as usize);
+        let next = all.last().filter(|_| more).map(|(cursor, _)| *cursor);
+        RepairPage { total, items: all.into_iter().map(|(_, item)| item).collect(), next }
+    }
 }
 
 impl FakeMetadata {
@@ -62,7 +122,12 @@ impl FakeMetadata {
             parts: Vec::new(),
             garbage: BTreeMap::new(),
             repairs: Vec::new(),
+            lacking: BTreeMap::new(),
             committed: BTreeSet::new(),
+            session_ended: false,
+            is_down: false,
+            goes_down_at_repaired: false,
+            state_queries: 0,
         };
         Self {
             disks,
@@ -86,6 +151,48 @@ impl FakeMetadata {
         self.state.lock().expect("no panic").repairs.clone()
     }
 
+    /// The repair queue.
+    pub fn queue(&self) -> BTreeMap<ExtentId, SlotSet> {
+        self.state.lock().expect("no panic").lacking.clone()
+    }
+
+    /// Puts slots into the repair queue.
+    pub fn queue_repair(&self, extent: ExtentId, slots: u32) {
+        let mut state = self.state.lock().expect("no panic");
+        let known = state.lacking.entry(extent).or_default();
+        *known = known.union(SlotSet(slots));
+    }
+
+    /// Every extent that has an owner.
+    pub fn extents(&self) -> Vec<Extent> {
+        self.state.lock().expect("no panic").extents()
+    }
+
+    /// Ends the writer session: what isn't committed by now never is.
+    pub fn end_session(&self) {
+        self.state.lock().expect("no panic").session_ended = true;
+    }
+
+    pub fn set_down(&self, is_down: bool) {
+        self.state.lock().expect("no panic").is_down = is_down;
+    }
+
+    /// The next report of repaired shards isn't taken, nor anything after it.
+    pub fn go_down_at_repaired(&self) {
+        self.state.lock().expect("no panic").goes_down_at_repaired = true;
+    }
+
+    /// Everything is answered again.
+    pub fn come_back(&self) {
+        let mut state = self.state.lock().expect("no panic");
+        (state.is_down, state.goes_down_at_repaired) = (false, false);
+    }
+
+    /// How often the state of extents was asked for.
+    pub fn state_queries(&self) -> usize {
+        self.state.lock().expect("no panic").state_queries
+    }
+
     pub fn garbage(&self) -> usize {
         self.state.lock().expect("no panic").garbage.len()
     }
@@ -105,7 +212,47 @@ impl FakeMetadata {
 
     fn answer(&self, query: Query) -> Result<Answer, MetadataError> {
         let mut state = self.state.lock().expect("no panic");
+        if state.is_down {
+            return Err(MetadataError::Unavailable);
+        }
         Ok(match query {
+            Query::Repairs { after, limit } => Answer::Repairs(state.repairs_page(after, limit)),
+            Query::Extents { pg, after, limit } => {
+                let mut extents: Vec<Extent> = state.extents();
+                extents.retain(|extent| {
+                    extent.id.pg == pg && after.is_none_or(|after| extent.id > after)
+                });
+                extents.sort_by_key(|extent| extent.id);
+                let more = extents.len() > limit as usize;
+                extents.truncate(limit as usize);
+                let next = extents.last().filter(|_| more).map(|extent| extent.id);
+                let entry = |extent| ExtentEntry { extent, is_owned: true };
+                Answer::Extents(ExtentPage {
+                    extents: extents.into_iter().map(entry).collect(),
+                    next,
+                })
+            }
+            Query::ExtentStates { extents } => {
+                state.state_queries += 1;
+                Answer::ExtentStates(extents.iter().map(|id| state.state_of(*id)).collect())
+            }
+            Query::Objects(list) => {
+                let behind = state.objects.iter().filter(|(key, _)| key.as_str() > &*list.after);
+                let all: Vec<ObjectSummary> = behind
+                    .map(|(key, version)| ObjectSummary {
+                        key: key.clone(),
+                        size: version.size,
+                        etag: version.etag,
+                        modified: version.modified,
+                        checksum: None,
+                    })
+                    .collect();
+                // Small pages, so that there are several.
+                let objects: Vec<_> = all.iter().take(3).cloned().collect();
+                let last = objects.last().filter(|_| all.len() > 3);
+                let next = last.map(|object| object.key.as_str().to_owned());
+                Answer::Objects(ObjectPage { objects, common_prefixes: Vec::new(), next })
+            }
             Query::ClusterMap { known_epoch } => {
                 self.notice(&mut state);
                 let newer = state.map.epoch != known_epoch;
@@ -143,13 +290,32 @@ impl FakeMetadata {
             return answer;
         }
         let mut state = self.state.lock().expect("no panic");
+        if state.goes_down_at_repaired && matches!(command, Command::ShardsRepaired { .. }) {
+            state.is_down = true;
+        }
+        if state.is_down {
+            return Err(MetadataError::Unknown);
+        }
         Ok(match command {
+            Command::ShardsRepaired { repaired } => {
+                for item in repaired {
+                    let Some(slots) = state.lacking.get_mut(&item.extent) else { continue };
+                    *slots = slots.without(item.slots);
+                    if slots.is_empty() {
+                        state.lacking.remove(&item.extent);
+                    }
+                }
+                Outcome::Done
+            }
             Command::CommitObject(commit) => {
                 let extents: Vec<Extent> =
                     commit.parts.iter().flat_map(|part| part.extents.clone()).collect();
                 assert!(commit.parts.iter().all(Part::is_valid));
                 for extent in &extents {
                     assert!(state.committed.insert(extent.id), "an extent has one writer");
+                    if !extent.missing.is_empty() {
+                        state.lacking.insert(extent.id, extent.missing);
+                    }
                 }
                 let version = Version {
                     manifest: commit.manifest,
@@ -176,6 +342,12 @@ impl FakeMetadata {
                 committed(etag)
             }
             Command::QueueRepair { lacking } => {
+                let owned: BTreeSet<ExtentId> =
+                    state.extents().iter().map(|extent| extent.id).collect();
+                for item in lacking.iter().filter(|item| owned.contains(&item.extent)) {
+                    let known = state.lacking.entry(item.extent).or_default();
+                    *known = known.union(item.slots);
+                }
                 state.repairs.extend(lacking);
                 Outcome::Done
             }
@@ -199,6 +371,7 @@ fn throw_away(state: &mut State, old: Option<Version>) {
         return;
     };
     for extent in parts.into_iter().flat_map(|part| part.extents) {
+        state.lacking.remove(&extent.id);
         let key = GarbageKey { since: Timestamp(0), extent: extent.id };
         let item = GarbageItem { key, coding: extent.coding, length: extent.length };
         state.garbage.insert(key, item);

@@ -27,6 +27,7 @@ pub struct Cluster {
     pub disks: Vec<Arc<FakeDisk>>,
     pub metadata: Arc<FakeMetadata>,
     pub engine: Engine,
+    network: Arc<InProcess<ShardRequest, ShardResponse>>,
 }
 
 /// Limits that make failures quick to notice.
@@ -40,7 +41,29 @@ pub fn quick() -> EngineOptions {
         collect_interval: Duration::from_millis(20),
         report_interval: Duration::from_millis(10),
         garbage_delay: Duration::ZERO,
+        repair_interval: None,
+        reconcile_interval: None,
         ..EngineOptions::default()
+    }
+}
+
+/// The same, with repair in the background.
+pub fn repairing() -> EngineOptions {
+    EngineOptions {
+        repair_interval: Some(Duration::from_millis(20)),
+        repair_bytes_per_second: 0,
+        damage_interval: Duration::from_millis(20),
+        ..quick()
+    }
+}
+
+/// The same, with reconciliation as well.
+pub fn reconciling() -> EngineOptions {
+    EngineOptions {
+        reconcile_interval: Some(Duration::from_millis(30)),
+        reconcile_pause: Duration::ZERO,
+        orphan_grace: Duration::from_millis(100),
+        ..repairing()
     }
 }
 
@@ -51,21 +74,15 @@ impl Cluster {
 
     pub fn with(disks: u32, coding: &str, options: EngineOptions) -> Self {
         let clock = Arc::new(SystemClock::new());
-        let network = InProcess::<ShardRequest, ShardResponse>::new(clock.clone());
+        let network = InProcess::<ShardRequest, ShardResponse>::new(clock);
         let disks: Vec<_> = (0..disks).map(|id| Arc::new(FakeDisk::new(id))).collect();
         for (id, disk) in disks.iter().enumerate() {
             network.register(Peer(id as u64), disk.clone());
         }
         let metadata = Arc::new(FakeMetadata::new(disks.clone(), coding));
-        let engine = Engine::new(EngineParts {
-            metadata: metadata.clone(),
-            shards: Arc::new(network),
-            clock,
-            entropy: Arc::new(SeededEntropy::new(1)),
-            cluster_key: [7; 32],
-            options,
-        });
-        Self { disks, metadata, engine }
+        let network = Arc::new(network);
+        let engine = engine(&metadata, &network, options);
+        Self { disks, metadata, engine, network }
     }
 
     pub fn target(&self, name: &str, size_hint: Option<u64>) -> WriteTarget {
@@ -116,8 +133,17 @@ impl Cluster {
     }
 
     pub async fn get(&self, name: &str, plan: PlanWanted) -> Result<Vec<u8>, ReadError> {
+        self.get_by(&self.engine, name, plan).await
+    }
+
+    async fn get_by(
+        &self,
+        engine: &Engine,
+        name: &str,
+        plan: PlanWanted,
+    ) -> Result<Vec<u8>, ReadError> {
         let found = self.open(name, plan).await;
-        let mut reader = self.engine.reader(&found);
+        let mut reader = engine.reader(&found);
         let mut body = Vec::new();
         while let Some(chunk) = reader.next().await {
             body.extend_from_slice(&chunk?);
@@ -148,6 +174,30 @@ impl Cluster {
         }
     }
 
+    /// The whole of every object can be read with any two of the disks gone, and no disk holds a
+    /// damaged shard. Ends the cluster's engine, which would repair what is taken away for this.
+    pub async fn check_redundancy(&self, objects: &[(String, Bytes)]) {
+        self.engine.shutdown().await;
+        let engine = engine(&self.metadata, &self.network, quick());
+        assert_eq!(self.disks.iter().map(|disk| disk.damaged()).sum::<usize>(), 0);
+        self.metadata.notices.store(false, std::sync::atomic::Ordering::Relaxed);
+        for first in 0..self.disks.len() {
+            for second in 0..first {
+                let away = [first, second].map(|disk| (disk, self.disks[disk].wipe()));
+                for (name, body) in objects {
+                    let read = self.get_by(&engine, name, PlanWanted::Whole).await;
+                    assert!(
+                        read.expect("readable") == body[..],
+                        "{name} without {first}, {second}"
+                    );
+                }
+                for (disk, shards) in away {
+                    self.disks[disk].restore(shards);
+                }
+            }
+        }
+    }
+
     /// Shards on all disks.
     pub fn shards(&self) -> usize {
         self.disks.iter().map(|disk| disk.shards()).sum()
@@ -163,6 +213,21 @@ impl Cluster {
         }
         panic!("waited in vain: {what}");
     }
+}
+
+fn engine(
+    metadata: &Arc<FakeMetadata>,
+    network: &Arc<InProcess<ShardRequest, ShardResponse>>,
+    options: EngineOptions,
+) -> Engine {
+    Engine::new(EngineParts {
+        metadata: metadata.clone(),
+        shards: network.clone(),
+        clock: Arc::new(SystemClock::new()),
+        entropy: Arc::new(SeededEntropy::new(1)),
+        cluster_key: [7; 32],
+        options,
+    })
 }
 
 pub fn bucket() -> BucketName {

@@ -1,0 +1,204 @@
+//! Works off the repair queue, the most endangered extents first.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use model::cluster_map::ClusterMap;
+use model::command::{Command, Outcome, RepairedExtent};
+use model::query::{Answer, MetadataError, Query};
+use model::upkeep::RepairItem;
+use tokio::sync::watch;
+
+use super::backoff::Backoff;
+use super::extent::{Repaired, repair_extent};
+use super::plan::RepairPlan;
+use super::{RepairDesk, RepairFailure};
+use crate::engine::Shared;
+use crate::pace::Pace;
+
+/// Extents of the queue that are asked for at a time.
+const PAGE: u32 = 512;
+
+/// Extents under repair at once: small ones wait for disks, not for bandwidth. Large ones are held
+/// back by the budget.
+const EXTENTS_AT_ONCE: usize = 8;
+
+/// Repaired extents in one command.
+const EXTENTS_PER_COMMAND: usize = 256;
+
+/// A repaired extent waits no longer than this for others to share a command with.
+const COMMAND_DELAY: Duration = Duration::from_secs(1);
+
+/// After this long the queue is read from its head again, as something more urgent may have come.
+const PASS_MAX: Duration = Duration::from_secs(30);
+
+/// Repairs until told to stop. Started once by the engine that owns the process' repair.
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    interval: Duration,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let pace = Pace::new(Arc::clone(&shared.clock), shared.options.repair_bytes_per_second);
+    let mut backoff = Backoff::default();
+    loop {
+        let passed = tokio::select! {
+            _ = stopping.wait_for(|stop| *stop) => return,
+            passed = pass(&shared, &pace, &mut backoff) => passed,
+        };
+        match passed {
+            Ok(Pass::CutShort) => continue,
+            Ok(Pass::Whole) => {}
+            // What was rebuilt meanwhile is found sound next time.
+            Err(error) => tracing::debug!(%error, "no repair this time"),
+        }
+        backoff.prune(shared.clock.monotonic());
+        tokio::select! {
+            _ = stopping.wait_for(|stop| *stop) => return,
+            () = shared.clock.sleep(interval) => {}
+            () = shared.repair.wake.notified() => {}
+        }
+    }
+}
+
+/// How a pass over the queue ended.
+enum Pass {
+    /// At the end of the queue.
+    Whole,
+    /// Before it, to look at the head again.
+    CutShort,
+}
+
+async fn pass(
+    shared: &Arc<Shared>,
+    pace: &Pace,
+    backoff: &mut Backoff,
+) -> Result<Pass, MetadataError> {
+    let started = shared.clock.monotonic();
+    let map = shared.map.refresh().await?;
+    let (mut after, mut waiting, mut did_repair) = (None, 0, false);
+    loop {
+        let answer = shared.metadata.query(Query::Repairs { after, limit: PAGE }).await?;
+        let Answer::Repairs(page) = answer else { return Err(MetadataError::Unavailable) };
+        after = page.next;
+        let page = Page::new(&map, backoff, &page.items, shared.clock.monotonic());
+        waiting += page.waiting;
+        did_repair |= !page.plans.is_empty();
+        waiting += repair_all(shared, &map, pace, backoff, page.plans).await?;
+        if after.is_none() {
+            shared.repair.waiting.store(waiting, Ordering::Relaxed);
+            metrics::gauge!("drystone_repair_waiting_extents").set(waiting as f64);
+            return Ok(Pass::Whole);
+        }
+        let spent = shared.clock.monotonic().saturating_sub(started);
+        if did_repair && spent > PASS_MAX {
+            return Ok(Pass::CutShort);
+        }
+    }
+}
+
+/// What there is to do on a page of the queue.
+struct Page {
+    plans: Vec<RepairPlan>,
+    /// Extents for which nothing can be done now.
+    waiting: u64,
+}
+
+impl Page {
+    fn new(map: &ClusterMap, backoff: &Backoff, items: &[RepairItem], now: Duration) -> Self {
+        let ready = |item: &&RepairItem| !backoff.rests(item.extent.id, now);
+        let plans: Vec<RepairPlan> =
+            items.iter().filter(ready).filter_map(|item| RepairPlan::new(map, item)).collect();
+        let waiting = (items.len() - plans.len()) as u64;
+        Self { plans, waiting }
+    }
+}
+
+/// Carries out the plans; how many extents still lack something that could have been repaired.
+async fn repair_all(
+    shared: &Arc<Shared>,
+    map: &ClusterMap,
+    pace: &Pace,
+    backoff: &mut Backoff,
+    plans: Vec<RepairPlan>,
+) -> Result<u64, MetadataError> {
+    let mut waiting = 0;
+    let mut done: Vec<RepairedExtent> = Vec::new();
+    let mut told = shared.clock.monotonic();
+    let repairs: Vec<_> = plans
+        .into_iter()
+        .map(|plan| async move {
+            let repaired = repair_extent(shared, map, &plan, pace).await;
+            (plan, repaired)
+        })
+        .collect();
+    let mut repairs = stream::iter(repairs).buffer_unordered(EXTENTS_AT_ONCE);
+    while let Some((plan, repaired)) = repairs.next().await {
+        let extent = plan.extent.id;
+        shared.repair.count(&repaired);
+        if !repaired.slots.is_empty() {
+            done.push(RepairedExtent { extent, slots: repaired.slots });
+        }
+        let now = shared.clock.monotonic();
+        match repaired.failure {
+            None => backoff.succeeded(extent),
+            Some(failure) => {
+                waiting += 1;
+                let is_news = backoff.failed(extent, now);
+                report(&plan, failure, is_news);
+            }
+        }
+        if done.len() >= EXTENTS_PER_COMMAND || now.saturating_sub(told) > COMMAND_DELAY {
+            tell(shared, std::mem::take(&mut done)).await?;
+            told = shared.clock.monotonic();
+        }
+    }
+    tell(shared, done).await?;
+    Ok(waiting)
+}
+
+/// Takes repaired slots out of the queue.
+async fn tell(shared: &Shared, repaired: Vec<RepairedExtent>) -> Result<(), MetadataError> {
+    if repaired.is_empty() {
+        return Ok(());
+    }
+    let command = Command::ShardsRepaired { repaired: repaired.clone() };
+    if let Outcome::Refused(refusal) = shared.metadata.propose(command).await? {
+        tracing::warn!(%refusal, "the metadata refused what was repaired");
+        return Err(MetadataError::Unavailable);
+    }
+    // If they get lost again, that is news.
+    shared.reports.forget(&repaired);
+    let count = repaired.len() as u64;
+    shared.repair.extents.fetch_add(count, Ordering::Relaxed);
+    metrics::counter!("drystone_repair_extents_total").increment(count);
+    Ok(())
+}
+
+impl RepairDesk {
+    fn count(&self, repaired: &Repaired) {
+        self.shards.fetch_add(repaired.shards, Ordering::Relaxed);
+        self.bytes.fetch_add(repaired.bytes, Ordering::Relaxed);
+        metrics::counter!("drystone_repair_shards_total").increment(repaired.shards);
+        metrics::counter!("drystone_repair_bytes_total").increment(repaired.bytes);
+        if let Some(failure) = repaired.failure {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+            metrics::counter!("drystone_repair_failures_total", "kind" => failure.as_str())
+                .increment(1);
+        }
+    }
+}
+
+/// Says once why an extent stays in the queue.
+fn report(plan: &RepairPlan, failure: RepairFailure, is_news: bool) {
+    let extent = plan.extent.id;
+    match failure {
+        RepairFailure::Lost | RepairFailure::Contradiction if is_news => {
+            tracing::error!(%extent, %failure, "an extent can't be repaired");
+        }
+        _ if is_news => tracing::warn!(%extent, %failure, "an extent is not repaired yet"),
+        _ => tracing::debug!(%extent, %failure, "an extent is not repaired yet"),
+    }
+}

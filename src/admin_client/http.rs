@@ -1,0 +1,58 @@
+//! One request to the admin listener.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_util::rt::TokioIo;
+
+/// An answer longer than this is none of ours.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How long an answer may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Reads a document.
+pub(super) async fn get(endpoint: &str, path: &str) -> Result<Vec<u8>> {
+    send(endpoint, http::Method::GET, path, Bytes::new()).await
+}
+
+/// Gives an order.
+pub(super) async fn post(endpoint: &str, path: &str, body: Vec<u8>) -> Result<Vec<u8>> {
+    send(endpoint, http::Method::POST, path, body.into()).await
+}
+
+async fn send(endpoint: &str, method: http::Method, path: &str, body: Bytes) -> Result<Vec<u8>> {
+    let authority = endpoint.strip_prefix("http://").unwrap_or(endpoint).trim_end_matches('/');
+    let work = async {
+        let stream = tokio::net::TcpStream::connect(authority)
+            .await
+            .with_context(|| format!("no server answers at {endpoint}; give --endpoint"))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let driver = tokio::spawn(connection);
+        let mut request = http::Request::builder()
+            .method(&method)
+            .uri(path)
+            .header(http::header::HOST, authority);
+        if method == http::Method::POST {
+            request = request.header(http::header::CONTENT_TYPE, "application/json");
+        }
+        let answer = sender.send_request(request.body(Full::new(body))?).await?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX)
+            .collect()
+            .await
+            .map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?;
+        drop(sender);
+        driver.abort();
+        let body = body.to_bytes().to_vec();
+        if !status.is_success() {
+            let why = String::from_utf8_lossy(&body);
+            bail!("the server answered {status}: {}", why.trim());
+        }
+        Ok(body)
+    };
+    tokio::time::timeout(ANSWER_TIMEOUT, work).await.context("the server did not answer in time")?
+}
