@@ -9,6 +9,7 @@ mod directories;
 mod logging;
 mod server;
 mod settings;
+mod storage_node;
 
 /// An S3-compatible object store that cuts objects into Reed-Solomon shards and keeps them on
 /// many disks, so that losing some of them loses nothing.
@@ -25,12 +26,15 @@ enum Role {
     Server(Box<settings::ServerArguments>),
     /// Look after a running server.
     Admin(admin_client::AdminArguments),
+    /// Look into the disks of a storage node that isn't running.
+    StorageNode(storage_node::StorageNodeArguments),
 }
 
 fn main() -> ExitCode {
     let done = match CommandLine::parse().role {
         Role::Server(arguments) => server::run(&arguments),
         Role::Admin(arguments) => admin_client::run(&arguments),
+        Role::StorageNode(arguments) => storage_node::run(&arguments),
     };
     match done {
         Ok(code) => code,

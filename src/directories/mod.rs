@@ -16,8 +16,8 @@ use wire::entropy::Entropy;
 mod identity;
 mod secrets;
 
-pub use identity::{Identity, Member};
-pub use secrets::Secrets;
+pub use identity::{Identity, IdentityError, Member, read as read_identity};
+pub use secrets::{Secrets, decode as decode_secrets, read as read_secrets};
 
 /// What was found in a directory.
 #[derive(Debug)]
@@ -87,6 +87,11 @@ pub enum DirectoryRole {
     New(DiskUuid),
     /// Left alone: its identity is damaged, for this reason.
     Unusable(String),
+}
+
+/// Whether the directory says that it is a disk, readably or not.
+pub fn has_identity(path: &Path) -> bool {
+    path.join(identity::NAME).exists()
 }
 
 /// Looks at the directories; writes nothing.

@@ -72,7 +72,11 @@ impl Secrets {
 
 /// Reads the secrets; `None` when there are none or they are damaged: another directory has them.
 pub fn read(directory: &Path) -> Option<Secrets> {
-    let text = fs::read_to_string(directory.join(NAME)).ok()?;
+    decode(&fs::read_to_string(directory.join(NAME)).ok()?)
+}
+
+/// Reads the content of a secrets file; `None` when it is damaged.
+pub fn decode(text: &str) -> Option<Secrets> {
     let (first, body) = text.split_once('\n')?;
     let checksum = u64::from_str_radix(first.strip_prefix(CHECKSUM_LABEL)?, 16).ok()?;
     if checksum != XxHash3_64::oneshot(body.as_bytes()) {
