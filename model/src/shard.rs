@@ -105,7 +105,8 @@ pub enum ShardRequest {
         /// At most this many (and at most 10,000).
         limit: u32,
     },
-    /// Read and verify every shard of these extents that the disk holds, whole.
+    /// Read and verify every shard of these extents that the disk holds, whole; answers when they
+    /// are on stable storage.
     Verify {
         /// The disk.
         disk: DiskId,

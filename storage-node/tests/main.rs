@@ -9,6 +9,7 @@ mod lethal;
 mod node;
 mod operations;
 mod scrub;
+mod sectors;
 mod stalls;
 mod torture;
 mod unruly;

@@ -56,6 +56,34 @@ fn damaged(store: &Store) -> Vec<ShardId> {
     store.damaged(None, 100).expect("listed")
 }
 
+#[test]
+fn what_a_verification_calls_sound_is_durable() {
+    let disk = SimulatedDisk::new(1);
+    let store = open(&disk);
+    wait(store.append(vec![shard(id(1, 1, 0), 300)], false)).expect("appended");
+    assert_eq!(
+        wait(store.verify(vec![extent(1, 1)])).expect("verified"),
+        [(id(1, 1, 0), ShardState::Sound)]
+    );
+    store.abort();
+    disk.crash();
+    whole(&open(&disk), id(1, 1, 0), 300).expect("kept");
+}
+
+#[test]
+fn what_can_not_be_made_durable_is_not_called_sound() {
+    let disk = SimulatedDisk::new(1);
+    let store = open(&disk);
+    put(&store, id(1, 1, 0), 300).expect("put");
+    wait(store.append(vec![shard(id(1, 2, 0), 300)], false)).expect("appended");
+    disk.set_faults(DiskFaults { syncs_fail: true, ..DiskFaults::default() });
+    let both = || wait(store.verify(vec![extent(1, 1), extent(1, 2)]));
+    let expected = [(id(1, 1, 0), ShardState::Sound), (id(1, 2, 0), ShardState::Damaged)];
+    assert_eq!(both().expect("verified"), expected);
+    assert_eq!(both().expect("verified"), expected, "and it stays so");
+    store.abort();
+}
+
 /// A closed disk with four shards of which one is deleted.
 fn example() -> SimulatedDisk {
     let disk = SimulatedDisk::new(1);
@@ -262,8 +290,8 @@ fn a_pass_that_was_asked_for_can_be_ended_and_the_paced_one_goes_on() {
     let paced = until(&store, &mut tick, &|report| report.verified_bytes > 100_000);
     assert!(!paced.on_demand);
     store.scrub(ScrubOrder::Begin { bytes_per_second: 1000 }).expect("ordered");
-    let asked = until(&store, &mut tick, &|report| report.on_demand);
-    assert!(asked.began > paced.began);
+    // It is told of as soon as it is ordered, and under way when the thread has seen that.
+    until(&store, &mut tick, &|report| report.on_demand && report.began > paced.began);
     store.scrub(ScrubOrder::End).expect("ordered");
     let back = until(&store, &mut tick, &|report| !report.on_demand);
     assert_eq!(back.began, paced.began);

@@ -11,7 +11,7 @@ use model::shard::{
     DiskHealth, DiskReport, ScrubOrder, ShardError, ShardRead, ShardRequest, ShardResponse,
     ShardState,
 };
-use storage_node::{DiskIdentity, HeartbeatReporter, StorageNode, StoreOptions};
+use storage_node::{DiskIdentity, HeartbeatReporter, OpenError, StorageNode, Store, StoreOptions};
 use tokio::sync::mpsc;
 use wire::BoxFuture;
 use wire::clock::{Clock, SimulatedClock, SystemClock};
@@ -19,7 +19,7 @@ use wire::disk::{Disk, SimulatedDisk};
 use wire::entropy::SeededEntropy;
 use wire::network::Service;
 
-use crate::unruly::Unruly;
+use crate::unruly::{EMFILE, ENOMEM, Unruly};
 use crate::world::{
     DISK, extent, id, identity, open_with, payload, put, shard, small, wait, whole,
 };
@@ -318,4 +318,120 @@ fn a_scrub_finds_what_cannot_be_read_and_the_rest_in_the_same_window() {
     let hit = u32::try_from((20_000 - 128) / (1000 + 88 + 16 + 8)).expect("small");
     assert_eq!(store.damaged(None, 99).expect("listed"), [id(1, hit, 0)]);
     assert_eq!(store.report().health, DiskHealth::Ok);
+}
+
+/// Waits until `done`; what never gets there fails the test.
+fn until(what: &str, done: &dyn Fn() -> bool) {
+    let clock = SystemClock::new();
+    while !done() {
+        assert!(clock.monotonic() < Duration::from_mins(1), "{what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn starve(disk: &Unruly, what: Option<(&'static str, i32)>) {
+    *disk.mood.starved.lock().expect("starved") = what;
+}
+
+#[test]
+fn a_scrub_without_memory_or_open_files_waits_and_accuses_nobody() {
+    for code in [EMFILE, ENOMEM] {
+        let disk = Unruly::new(SimulatedDisk::new(1));
+        let clock = SimulatedClock::new();
+        let hand = Hand::on(clock.clone());
+        let (all, clock) = (Arc::new(disk.clone()), Arc::new(clock));
+        let wait_long = Duration::from_hours(10_000);
+        let store = Store::open(all, identity(), quiet(), clock, wait_long, Arc::default());
+        let store = store.expect("opened");
+        // A dozen segments.
+        for sequence in 0..48 {
+            put(&store, id(1, sequence, 0), 16 << 10).expect("put");
+        }
+        starve(&disk, Some(("seg-", code)));
+        store.scrub(ScrubOrder::Begin { bytes_per_second: 0 }).expect("ordered");
+        until("it tries again and again", &|| disk.mood.turned_away() >= 40);
+        let report = store.report();
+        assert_eq!(report.health, DiskHealth::Ok, "{:?}", report.reason);
+        assert_eq!((report.scrub.verified_bytes, report.scrub.last_ended.0), (0, 0));
+        assert!(report.scrub.on_demand);
+
+        starve(&disk, None);
+        until("the scrub ends", &|| store.report().scrub.last_ended.0 > 0);
+        assert_eq!(store.damaged_regions(), []);
+        assert_eq!(store.report().health, DiskHealth::Ok);
+        store.close();
+        drop(hand);
+    }
+}
+
+#[test]
+fn a_segment_that_cannot_begin_for_want_of_open_files_begins_later() {
+    let disk = Unruly::new(SimulatedDisk::new(1));
+    let store = open_with(Arc::new(disk.clone()), quiet()).expect("opened");
+    put(&store, id(1, 1, 0), 40_000).expect("put");
+    starve(&disk, Some(("seg-", EMFILE)));
+    for sequence in [2, 3] {
+        assert_eq!(put(&store, id(1, sequence, 0), 40_000), Err(ShardError::Overloaded(DISK)));
+    }
+    let deleted = wait(store.delete(vec![extent(1, 1)]));
+    assert_eq!(deleted, Err(ShardError::Overloaded(DISK)));
+    assert_eq!(store.report().health, DiskHealth::Ok);
+    assert_eq!(disk.mood.turned_away(), 3);
+    whole(&store, id(1, 1, 0), 40_000).expect("kept");
+
+    starve(&disk, None);
+    put(&store, id(1, 2, 0), 40_000).expect("put");
+    store.abort();
+    let store = open_with(Arc::new(disk.clone()), quiet()).expect("opened again");
+    whole(&store, id(1, 1, 0), 40_000).expect("kept");
+    whole(&store, id(1, 2, 0), 40_000).expect("kept");
+    store.close();
+}
+
+#[test]
+fn an_index_is_not_thrown_away_for_want_of_open_files() {
+    let disk = Unruly::new(SimulatedDisk::new(1));
+    let store = open_with(Arc::new(disk.clone()), quiet()).expect("opened");
+    put(&store, id(1, 1, 0), 1000).expect("put");
+    store.close();
+    disk.mood.removed.lock().expect("removed").clear();
+    for wanting in ["index.redb", "seg-"] {
+        starve(&disk, Some((wanting, EMFILE)));
+        let refused = open_with(Arc::new(disk.clone()), quiet()).err();
+        let code = match &refused {
+            Some(OpenError::Io(error)) => error.raw_os_error(),
+            _ => None,
+        };
+        assert_eq!(code, Some(EMFILE), "{wanting}: {refused:?}");
+    }
+    starve(&disk, None);
+    let store = open_with(Arc::new(disk.clone()), quiet()).expect("opened");
+    whole(&store, id(1, 1, 0), 1000).expect("kept");
+    let removed = disk.mood.removed.lock().expect("removed").clone();
+    assert!(!removed.iter().any(|name| name == "index.redb"), "{removed:?}");
+    store.close();
+}
+
+#[test]
+fn a_thread_that_panics_fails_the_disk_and_leaves_nobody_waiting() {
+    for (thread, what) in [("-log", "writes the log"), ("-index", "writes the index")] {
+        let disk = Unruly::new(SimulatedDisk::new(1));
+        let store = open_with(Arc::new(disk.clone()), quiet()).expect("opened");
+        put(&store, id(1, 1, 0), 1000).expect("put");
+        wait(store.append(vec![shard(id(1, 3, 0), 1000)], false)).expect("appended");
+        *disk.mood.panics.lock().expect("panics") = Some(thread);
+        // It has the one thread sync and the other write.
+        let answer = wait(store.checkpoint());
+        assert_eq!(answer, Err(ShardError::Failed(DISK)), "{thread}");
+        let put_later = put(&store, id(1, 2, 0), 1000);
+        assert_eq!(put_later, Err(ShardError::Failed(DISK)), "{thread}");
+        // The guard comes last: the answer may be there a moment before.
+        until("it is noticed", &|| store.report().health == DiskHealth::Failed);
+        let reason = store.report().reason.expect("a reason");
+        assert_eq!(reason, format!("the thread that {what} panicked"));
+        store.close();
+        let store = open_with(Arc::new(disk.clone()), quiet()).expect("opened again");
+        whole(&store, id(1, 1, 0), 1000).expect("kept");
+        store.close();
+    }
 }

@@ -22,7 +22,20 @@ pub struct Mood {
     pub cut_at: Mutex<Option<u64>>,
     /// Where segments can't be read: from and to.
     pub unreadable: Mutex<Option<(u64, u64)>>,
+    /// What is wanting for files whose names begin so: open files ([`EMFILE`]) or, for reads of
+    /// segments, memory ([`ENOMEM`]).
+    pub starved: Mutex<Option<(&'static str, i32)>>,
+    turned_away: AtomicUsize,
+    /// The next change by a thread whose name ends so panics.
+    pub panics: Mutex<Option<&'static str>>,
+    /// The names of files that were to be removed.
+    pub removed: Mutex<Vec<String>>,
 }
+
+/// There are too many open files.
+pub const EMFILE: i32 = 24;
+/// There is no memory.
+pub const ENOMEM: i32 = 12;
 
 impl Mood {
     /// From now on every operation waits.
@@ -50,8 +63,30 @@ impl Mood {
         self.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 
+    /// How often something was wanting.
+    pub fn turned_away(&self) -> usize {
+        self.turned_away.load(Ordering::SeqCst)
+    }
+
+    fn feed(&self, name: &str, want: i32) -> io::Result<()> {
+        match *self.starved.lock().expect("starved") {
+            Some((prefix, code)) if code == want && name.starts_with(prefix) => {
+                self.turned_away.fetch_add(1, Ordering::SeqCst);
+                Err(io::Error::from_raw_os_error(code))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn change(&self) -> io::Result<()> {
         self.pass();
+        let thread = std::thread::current();
+        let falls = self
+            .panics
+            .lock()
+            .expect("panics")
+            .take_if(|name| thread.name().is_some_and(|thread| thread.ends_with(*name)));
+        assert!(falls.is_none(), "as it was told to");
         match self.refuses.load(Ordering::SeqCst) {
             0 => Ok(()),
             code => Err(io::Error::from_raw_os_error(code as i32)),
@@ -77,6 +112,7 @@ impl Disk for Unruly {
             self.mood.change()?;
         }
         self.mood.pass();
+        self.mood.feed(name, EMFILE)?;
         let inner = self.inner.open(name, mode)?;
         let is_segment = name.starts_with("seg-");
         Ok(Arc::new(UnrulyFile { inner, mood: Arc::clone(&self.mood), is_segment }))
@@ -89,6 +125,7 @@ impl Disk for Unruly {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         self.mood.change()?;
+        self.mood.removed.lock().expect("removed").push(name.to_owned());
         self.inner.remove(name)
     }
 
@@ -134,6 +171,7 @@ impl DiskFile for UnrulyFile {
         if !self.is_segment {
             return Ok(count);
         }
+        self.mood.feed("seg-", ENOMEM)?;
         let end = offset + count as u64;
         if let Some((from, to)) = *self.mood.unreadable.lock().expect("unreadable")
             && offset < to

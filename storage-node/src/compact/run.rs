@@ -21,7 +21,7 @@ use super::{Shared, quarantine, survey};
 use crate::index::{DamagedRegion, IndexError, Location, SegmentUse};
 use crate::lock::lock;
 use crate::segment::{
-    Kind, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, Scanned, Scanner, Seal,
+    Kind, Patient, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, Scanned, Scanner, Seal,
 };
 use crate::store::{Job, JobKind, Move, Queue, ShardMove, checkpoint_bytes};
 use crate::switches::Bug;
@@ -201,7 +201,7 @@ struct Work<'a> {
     segment: u64,
     used: SegmentUse,
     /// `None` when it went missing.
-    file: Option<Arc<dyn DiskFile>>,
+    file: Option<Arc<Patient>>,
     seal: Seal,
     pacer: &'a mut Pacer<'a>,
     batch: Vec<Move>,
@@ -219,7 +219,12 @@ impl<'a> Work<'a> {
     ) -> Result<Self, Halt> {
         let file = match shared.files.get(segment) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            other => Some(other?),
+            other => {
+                let file = other?;
+                let length = file.length()?;
+                // A bad page among garbage is no reason to keep what lies around it.
+                Some(Arc::new(Patient::new(file, length)))
+            }
         };
         let seal = Seal::new(&shared.identity, segment);
         let (batch, regions) = (Vec::new(), Vec::new());
@@ -260,15 +265,18 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    fn carry_records(&mut self, file: &Arc<dyn DiskFile>) -> Result<(), Halt> {
+    fn carry_records(&mut self, file: &Arc<Patient>) -> Result<(), Halt> {
         let end = self.used.end.min(file.length()?);
         let start = Some(self.used.start);
-        let mut scanner =
-            Scanner::new(Arc::clone(file), self.seal, start, SEGMENT_HEADER_BYTES, end);
+        let reader = Arc::clone(file);
+        let mut scanner = Scanner::new(reader, self.seal, start, SEGMENT_HEADER_BYTES, end);
         while let Some(item) = scanner.advance()? {
             match item {
                 Scanned::Record { offset, header } => self.record(offset, &header)?,
-                Scanned::Damage { offset, bytes, zero } => self.region(offset, bytes, zero),
+                Scanned::Damage { offset, bytes, zero } => {
+                    let zero = zero && !file.is_unreadable(offset, bytes);
+                    self.region(offset, bytes, zero);
+                }
             }
         }
         self.send()

@@ -181,6 +181,7 @@ impl Index {
         let (low, high) = (first.to_key(), last.to_key());
         for row in base.shards.range::<&[u8; ShardId::KEY_BYTES]>(&low..=&high).map_err(refused)? {
             if found.len() >= limit {
+                found.truncate(limit);
                 return Ok(found);
             }
             let (key, value) = row.map_err(refused)?;

@@ -10,11 +10,10 @@ use model::ids::Incarnation;
 use model::time::Timestamp;
 use wire::disk::{Disk, OpenMode};
 
-use super::patient::Patient;
 use crate::index::INDEX_NAME;
 use crate::options::DiskIdentity;
 use crate::segment::{
-    HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader, segment_name, segment_number,
+    HeaderError, Patient, SEGMENT_HEADER_BYTES, SegmentHeader, segment_name, segment_number,
 };
 use crate::store::{SuperblockError, load_superblock};
 
@@ -167,7 +166,7 @@ impl ShardsDirectory {
         let name = segment_name(segment.number);
         let file = self.disk.open(&name, OpenMode::Read);
         let file = file.map_err(|error| OfflineError::Io(name, error))?;
-        Ok(Arc::new(Patient::new(file, segment.bytes)))
+        Ok(Arc::new(Patient::tireless(file, segment.bytes)))
     }
 }
 

@@ -11,7 +11,6 @@
 //! | room | what it does |
 //! | --- | --- |
 //! | [`directory`] | whose the directory is, and its segments |
-//! | [`patient`] | reads around what the device can't read |
 //! | [`survey`] | every record of every segment: what is live, deleted, damaged, torn |
 //! | [`dump`] | every record again, with what the survey knows of it |
 //! | [`owners`] | the sealed owner of every live extent |
@@ -26,7 +25,6 @@ mod fixture;
 mod index_report;
 mod overlay;
 mod owners;
-mod patient;
 mod rebuild;
 mod root;
 mod survey;

@@ -11,9 +11,8 @@ use wire::disk::DiskFile;
 
 use super::Watch;
 use super::directory::{OfflineError, ShardsDirectory};
-use super::patient::Patient;
 use super::survey::{Place, Survey, scan_failed};
-use crate::segment::{RECORD_HEADER_BYTES, RecordHeader, Seal};
+use crate::segment::{Patient, RECORD_HEADER_BYTES, RecordHeader, Seal};
 
 /// One shard of an extent that lies on this disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

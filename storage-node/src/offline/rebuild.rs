@@ -1,7 +1,8 @@
 //! Makes the index of a stopped disk anew from its segments. The one offline tool that writes.
 //!
 //! It does what a start does that finds no index: the disk's run is raised, a torn tail cut, the
-//! index written. A crash in between leaves no index or a sound one, and both are right.
+//! index written. The old index is kept aside until the new one is there, and put back when none can
+//! be made. A crash in between leaves no index or a sound one, and both are right.
 
 use std::io;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use model::ids::Incarnation;
 use wire::clock::Clock;
+use wire::disk::Disk;
 
 use super::Watch;
 use super::directory::{OfflineError, ShardsDirectory};
@@ -21,6 +23,8 @@ use crate::lock::lock;
 use crate::options::StoreOptions;
 use crate::store::{OpenError, recover};
 
+/// What the old index is called meanwhile. Nobody reads it; the next rebuild replaces it.
+const ASIDE_NAME: &str = "index.redb.old";
 /// How often progress is told.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -39,12 +43,23 @@ pub enum RebuildError {
     /// The directory is refused; nothing was changed.
     #[error(transparent)]
     Refused(#[from] OfflineError),
-    /// The old index can't be removed.
-    #[error("the old index can't be removed: {0}")]
-    Remove(io::Error),
-    /// The disk can't be opened. It has no index now, which its next start makes.
+    /// The old index can't be put aside; it is where it was.
+    #[error("the old index can't be put aside: {0}")]
+    PutAside(io::Error),
+    /// The disk can't be opened. It has the index that it had.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The disk can't be opened, and the old index not be put back: the next start makes one.
+    #[error("{cause}; and the old index can't be put back: {error}")]
+    PutBack {
+        /// Why no index was made.
+        cause: OpenError,
+        /// Why the old one isn't back.
+        error: io::Error,
+    },
+    /// The new index is there, but the old one is still beside it.
+    #[error("the index was made anew, but the old one can't be removed: {0}")]
+    Remove(io::Error),
 }
 
 /// What the new index holds.
@@ -80,12 +95,11 @@ pub fn rebuild_index(
         }
         Err(_) => Vec::new(),
     };
-    match directory.disk.remove(INDEX_NAME) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(RebuildError::Remove(error));
-        }
-        _ => {}
-    }
+    let had_index = match directory.disk.rename(INDEX_NAME, ASIDE_NAME) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(RebuildError::PutAside(error)),
+    };
     let progress = Progress::default();
     let root = Root::new(Arc::clone(&directory.disk), Arc::clone(&progress));
     let done = AtomicBool::new(false);
@@ -106,10 +120,29 @@ pub fn rebuild_index(
         opener.join()
     });
     let (shared, _) = match opened {
-        Ok(opened) => opened?,
-        Err(panic) => std::panic::resume_unwind(panic),
+        Ok(Ok(opened)) => opened,
+        Ok(Err(cause)) if had_index => {
+            return Err(match put_back(&*directory.disk) {
+                Ok(()) => RebuildError::Open(cause),
+                Err(error) => RebuildError::PutBack { cause, error },
+            });
+        }
+        Ok(Err(cause)) => return Err(RebuildError::Open(cause)),
+        Err(panic) => {
+            if had_index {
+                // The panic says more than what this may add.
+                let _ = put_back(&*directory.disk);
+            }
+            std::panic::resume_unwind(panic)
+        }
     };
     shared.index.close();
+    match directory.disk.remove(ASIDE_NAME).and_then(|()| directory.disk.sync_directory()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(RebuildError::Remove(error));
+        }
+        _ => {}
+    }
     let ledger = lock(&shared.ledger);
     let totals = ledger.totals();
     Ok(Rebuilt {
@@ -120,4 +153,11 @@ pub fn rebuild_index(
         incarnation: shared.incarnation,
         missing: lost,
     })
+}
+
+/// Puts the old index in place of what a rebuild that failed has left. Its checksums beside it may be
+/// the new one's; then the next start checks it the long way.
+fn put_back(disk: &dyn Disk) -> io::Result<()> {
+    disk.rename(ASIDE_NAME, INDEX_NAME)?;
+    disk.sync_directory()
 }

@@ -15,10 +15,9 @@ use wire::disk::DiskFile;
 
 use super::Watch;
 use super::directory::{OfflineError, SegmentFile, ShardsDirectory};
-use super::patient::Patient;
 use crate::segment::scanner::verify_record;
 use crate::segment::{
-    Kind, RecordHeader, SEGMENT_HEADER_BYTES, Scanned, Scanner, Seal, segment_name,
+    Kind, Patient, RecordHeader, SEGMENT_HEADER_BYTES, Scanned, Scanner, Seal, segment_name,
 };
 
 /// Progress is told in steps of this.

@@ -489,3 +489,24 @@ fn wrong_directories_are_refused_by_what_is_wrong() {
     let report = index_of(&directory, &survey);
     assert!(report.refusal.is_some_and(|why| why.contains("no superblock")));
 }
+
+#[test]
+fn a_rebuild_that_fails_leaves_the_old_index() {
+    let disk = example();
+    let store = open(&disk);
+    put(&store, 40, 5000);
+    store.abort();
+    let before = content(&disk, INDEX_NAME);
+    let directory = ShardsDirectory::open(shards(&disk)).expect("a directory of shards");
+    let last = directory.segments().last().expect("a segment").number;
+    let name = format!("shards/{}", segment_name(last));
+    disk.break_sectors(&name, 128..5000).expect("there");
+    let failed = rebuild_index(&directory, Arc::new(SystemClock::new()), &|_| {});
+    assert!(matches!(failed, Err(RebuildError::Open(_))), "{failed:?}");
+    assert_eq!(content(&disk, INDEX_NAME), before);
+    disk.mend_sectors();
+    rebuild_index(&directory, Arc::new(SystemClock::new()), &|_| {}).expect("rebuilt");
+    let names = shards(&disk).list().expect("names");
+    assert!(names.iter().all(|name| !name.contains("old")), "{names:?}");
+    assert_eq!(open(&disk).report().shards, 21);
+}

@@ -49,7 +49,11 @@ impl ScrubControl {
 
     /// What the disk reports.
     pub(crate) fn report(&self) -> ScrubReport {
-        lock(&self.state).state.report()
+        let held = lock(&self.state);
+        let mut report = held.state.report();
+        // Whoever ordered it must not take it for ended before the thread has seen the order.
+        report.on_demand |= matches!(held.order, Some(Order::Begin(_)));
+        report
     }
 
     /// Ends the thread, after what it reads just now.

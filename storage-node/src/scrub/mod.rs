@@ -11,6 +11,7 @@
 
 mod control;
 mod plan;
+mod reads;
 mod run;
 mod state;
 mod walk;

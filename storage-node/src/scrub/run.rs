@@ -11,23 +11,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::ids::ShardId;
+use model::shard::ShardError;
 use model::time::Timestamp;
 use tokio::sync::oneshot;
 use wire::disk::OpenMode;
 
 use super::control::{Order, ScrubControl};
 use super::plan::{self, Due, Pace, PaceLimits, Stretch};
+use super::reads::Reads;
 use super::state::{Pass, ScrubState};
 use super::walk::{Seen, Walk, Window};
 use crate::index::{DamagedRegion, Location, SegmentUse};
 use crate::lock::lock;
 use crate::segment::{Kind, Seal, segment_name};
-use crate::store::{Job, JobKind, Queue, Shared, Waits};
+use crate::store::{Job, JobKind, Queue, Shared, Waits, is_shortage};
 use crate::sync::thread::{Builder, JoinHandle};
 
 /// How long to rest when there is nothing to do: orders come in between.
 const IDLE: Duration = Duration::from_hours(1);
-/// How long to leave a disk alone that can't be read.
+/// How long to leave a disk alone that can't be read, be it for want of memory or open files.
 const AILING: Duration = Duration::from_secs(5);
 /// Steps in which it gives way to others who use the disk.
 const GIVE_WAY_STEP: Duration = Duration::from_millis(2);
@@ -170,28 +172,30 @@ impl Scrub {
     /// Verifies the next window of a pass, and rests for as long as it has earned.
     async fn go_on(&mut self, pass: &Pass, pace: &Pace) {
         let began = self.shared.clock.monotonic();
-        let Some(mut walk) = self.walk_of(pass) else {
-            return self.rest(Duration::ZERO).await;
+        let mut walk = match self.walk_of(pass) {
+            Ok(walk) => walk,
+            Err(pause) => return self.rest(pause).await,
         };
         let segment = walk.stretch().segment;
         let shared = Arc::clone(&self.shared);
-        let health = &shared.health;
         let at = walk.reached();
-        let window = walk.advance(pace.window_bytes(), &|error| {
-            shared.meter.failure("read");
-            health.read_failed(segment, at, error)
-        });
+        let reads = Reads::new(&shared.health, segment, at);
+        let window = walk.advance(pace.window_bytes(), &|outcome| reads.heard(outcome));
         shared.meter.scrub_bytes.increment(window.bytes);
-        match &window.error {
-            None => health.read_succeeded(),
-            Some(error) => {
-                let disk = self.shared.identity.disk;
-                tracing::warn!(%disk, segment, offset = at, %error, "a read of the scrub failed");
-            }
+        if reads.has_failed() {
+            shared.meter.failure("read");
+        }
+        if let Some(error) = &window.error {
+            let disk = shared.identity.disk;
+            tracing::warn!(%disk, segment, offset = at, %error, "a read of the scrub failed");
         }
         let bytes = window.bytes;
-        if health.check_read().is_ok() {
-            let reached = self.judge(&mut walk, window);
+        if shared.health.check_read().is_ok() {
+            let judged = if reads.is_short() { None } else { self.judge(&mut walk, window) };
+            let Some(reached) = judged else {
+                // Nothing is known of this window: it is read again from where the pass stands.
+                return self.rest(AILING).await;
+            };
             self.advance(|pass| {
                 pass.verified_bytes += reached.saturating_sub(at);
                 (pass.segment, pass.offset) = (segment, reached);
@@ -203,13 +207,12 @@ impl Scrub {
         self.rest(pace.pause(bytes, busy)).await;
     }
 
-    /// The walk under way, or the next one; `None` when there is none, or when it has to be asked
-    /// again.
-    fn walk_of(&mut self, pass: &Pass) -> Option<Walk> {
+    /// The walk under way, or the next one; or how long to rest before this is asked again.
+    fn walk_of(&mut self, pass: &Pass) -> Result<Walk, Duration> {
         if let Some(walk) = self.walk.take()
             && lock(&self.shared.ledger).used(walk.stretch().segment).is_some()
         {
-            return Some(walk);
+            return Ok(walk);
         }
         self.again = 0..0;
         let segments = self.segments();
@@ -217,18 +220,15 @@ impl Scrub {
         self.advance(|pass| pass.total_bytes = pass.verified_bytes + left);
         let Some(stretch) = plan::next(pass, &segments) else {
             self.finish(pass);
-            return None;
+            return Err(Duration::ZERO);
         };
         // Its own handle: the kernel reads ahead by handle, and clients read at random.
         match self.shared.disk.open(&segment_name(stretch.segment), OpenMode::Read) {
             Ok(file) => {
                 let seal = Seal::new(&self.shared.identity, stretch.segment);
-                Some(Walk::new(file, seal, stretch))
+                Ok(Walk::new(file, seal, stretch))
             }
-            Err(error) => {
-                self.cannot_open(&stretch, &error);
-                None
-            }
+            Err(error) => Err(self.cannot_open(&stretch, &error)),
         }
     }
 
@@ -245,25 +245,34 @@ impl Scrub {
     }
 
     /// A segment that can't be opened. One that was reclaimed a moment ago isn't in the ledger
-    /// any more; one that is, and has no file, is lost with all that lives in it.
-    fn cannot_open(&mut self, stretch: &Stretch, error: &io::Error) {
+    /// any more; one that is, and has no file, is lost with all that lives in it. Gives how long to
+    /// rest.
+    fn cannot_open(&mut self, stretch: &Stretch, error: &io::Error) -> Duration {
         let segment = stretch.segment;
         if lock(&self.shared.ledger).used(segment).is_none() {
-            return;
+            return Duration::ZERO;
+        }
+        if is_shortage(error) {
+            tracing::warn!(disk = %self.shared.identity.disk, segment, %error, "not opened yet");
+            return AILING;
         }
         if error.kind() == io::ErrorKind::NotFound && self.shared.disk.is_present() {
             let lost = [DamagedRegion { segment, offset: 0, bytes: stretch.to }];
-            self.look_for_live(segment, &lost);
+            if !self.look_for_live(segment, &lost) {
+                return AILING;
+            }
         } else {
             tracing::warn!(disk = %self.shared.identity.disk, segment, %error, "not opened");
             self.shared.health.read_failed(segment, 0, error);
             // It is tried again in the next pass: nothing is known of it now.
         }
         self.advance(|pass| (pass.segment, pass.offset) = (segment, stretch.to));
+        Duration::ZERO
     }
 
-    /// Books what a window has shown. Gives the offset up to which that is final.
-    fn judge(&mut self, walk: &mut Walk, window: Window) -> u64 {
+    /// Books what a window has shown. Gives the offset up to which that is final; `None` when it
+    /// has to be read again, because not all of it could be judged.
+    fn judge(&mut self, walk: &mut Walk, window: Window) -> Option<u64> {
         let segment = walk.stretch().segment;
         let reached = walk.reached();
         let mut gaps = Vec::new();
@@ -289,7 +298,9 @@ impl Scrub {
                     let lives = header.kind == Kind::Shard
                         && self.shared.index.get(header.id).ok().flatten() == Some(location);
                     if lives {
-                        self.verify(header.id);
+                        if !self.verify(header.id) {
+                            return None;
+                        }
                     } else {
                         self.shared.damaged(DamagedRegion {
                             segment,
@@ -304,14 +315,15 @@ impl Scrub {
                 Seen::Sound { .. } => {}
             }
         }
-        if !gaps.is_empty() {
-            self.look_for_live(segment, &gaps);
+        if !gaps.is_empty() && !self.look_for_live(segment, &gaps) {
+            return None;
         }
-        walk.reached()
+        Some(walk.reached())
     }
 
-    /// Finds, by the index, what lives in regions that don't say so themselves.
-    fn look_for_live(&mut self, segment: u64, regions: &[DamagedRegion]) {
+    /// Finds, by the index, what lives in regions that don't say so themselves; `false` as
+    /// [`Scrub::verify`] says it.
+    fn look_for_live(&mut self, segment: u64, regions: &[DamagedRegion]) -> bool {
         for region in regions {
             self.shared.damaged(*region);
         }
@@ -319,27 +331,32 @@ impl Scrub {
             Ok(live) => live,
             Err(error) => {
                 self.shared.index_failed(&error);
-                return;
+                return true;
             }
         };
+        self.has_news = true;
         for (id, location) in live {
             let from = u64::from(location.offset);
             let to = from + u64::from(location.record_bytes);
-            if regions.iter().any(|r| from < r.offset + r.bytes && r.offset < to) {
-                self.verify(id);
+            if regions.iter().any(|r| from < r.offset + r.bytes && r.offset < to)
+                && !self.verify(id)
+            {
+                return false;
             }
         }
-        self.has_news = true;
+        true
     }
 
-    fn verify(&mut self, id: ShardId) {
-        match self.shared.verify_shard(id) {
+    /// Has a shard told sound, or booked as damaged. `false` when that has to be asked again, for
+    /// want of memory or open files.
+    fn verify(&mut self, id: ShardId) -> bool {
+        let Err(error) = self.shared.verify_shard(id) else {
             // Told, booked, or gone: there is nothing to do for the scrub.
-            Ok(_) => self.has_news = true,
-            Err(error) => {
-                tracing::debug!(disk = %self.shared.identity.disk, shard = %id, %error, "not verified");
-            }
-        }
+            self.has_news = true;
+            return true;
+        };
+        tracing::debug!(disk = %self.shared.identity.disk, shard = %id, %error, "not verified");
+        !matches!(error, ShardError::Overloaded(_))
     }
 
     /// Puts a window off while others use the disk.
@@ -354,7 +371,14 @@ impl Scrub {
             && !self.control.is_stopped()
             && !self.control.has_order()
         {
-            self.shared.clock.sleep(GIVE_WAY_STEP).await;
+            tokio::select! {
+                () = self.shared.clock.sleep(GIVE_WAY_STEP) => {}
+                // Kept for the rest that follows, which it shall end too.
+                () = self.control.wake.notified() => {
+                    self.control.wake.notify_one();
+                    break;
+                }
+            }
         }
     }
 

@@ -107,12 +107,12 @@ impl Walk {
         self.file.forget_cached(offset, self.stretch.to - offset);
     }
 
-    /// Reads about `window_bytes` and tells what is in them. `go_on` is asked after each piece
-    /// that can't be read.
+    /// Reads about `window_bytes` and tells what is in them. `heard` is told how each read went,
+    /// and answers whether to go on.
     pub(super) fn advance(
         &mut self,
         window_bytes: u64,
-        go_on: &dyn Fn(&io::Error) -> bool,
+        heard: &dyn Fn(Result<(), &io::Error>) -> bool,
     ) -> Window {
         let mut window = Window::default();
         let consumed = ((self.at - self.window_at) as usize).min(self.filled);
@@ -120,7 +120,7 @@ impl Walk {
         self.filled -= consumed;
         self.window_at = self.at;
         loop {
-            self.read_on(window_bytes, &mut window, go_on);
+            self.read_on(window_bytes, &mut window, heard);
             self.tell(&mut window.seen);
             // A window that is shorter than the record in it is no end.
             let got_on = !window.seen.is_empty() || self.gap_from.is_some();
@@ -134,7 +134,7 @@ impl Walk {
         &mut self,
         window_bytes: u64,
         window: &mut Window,
-        go_on: &dyn Fn(&io::Error) -> bool,
+        heard: &dyn Fn(Result<(), &io::Error>) -> bool,
     ) {
         let from = self.window_at + self.filled as u64;
         let count = window_bytes.min(self.stretch.to - from);
@@ -142,12 +142,14 @@ impl Walk {
         if self.buffer.len() < until {
             self.buffer.resize(until, 0);
         }
-        let mut fails = |error: io::Error| {
-            let goes_on = go_on(&error);
-            window.error.get_or_insert(error);
+        let mut outcome = |read: io::Result<()>| {
+            let goes_on = heard(read.as_ref().map(drop));
+            if let Err(error) = read {
+                window.error.get_or_insert(error);
+            }
             goes_on
         };
-        read_pieces(&*self.file, &mut self.buffer[self.filled..until], from, &mut fails);
+        read_pieces(&*self.file, &mut self.buffer[self.filled..until], from, &mut outcome);
         self.file.forget_cached(from, count);
         self.filled = until;
         window.bytes += count;
@@ -246,23 +248,23 @@ pub(super) fn is_sound(seal: Seal, header: &RecordHeader, record: &[u8]) -> bool
     }
 }
 
-/// Fills the buffer as far as the device gives it; where it doesn't, there are zeros. `fails` is
-/// told of errors, and answers whether to go on, which this answers too.
-fn read_pieces(
+/// Fills the buffer as far as the device gives it; where it doesn't, there are zeros. `outcome` is
+/// told how each read went, and answers whether to go on, which this answers too.
+pub(super) fn read_pieces(
     file: &dyn DiskFile,
     buffer: &mut [u8],
     at: u64,
-    fails: &mut dyn FnMut(io::Error) -> bool,
+    outcome: &mut dyn FnMut(io::Result<()>) -> bool,
 ) -> bool {
     match file.read_at(buffer, at) {
         // A file that is shorter than it should be has nothing there.
         Ok(count) => {
             buffer[count..].fill(0);
-            true
+            outcome(Ok(()))
         }
         Err(error) => {
             buffer.fill(0);
-            if !fails(error) {
+            if !outcome(Err(error)) {
                 return false;
             }
             if buffer.len() <= PIECE_BYTES {
@@ -270,7 +272,7 @@ fn read_pieces(
             }
             let (low, high) = buffer.split_at_mut(buffer.len() / 2);
             let middle = at + low.len() as u64;
-            read_pieces(file, low, at, fails) && read_pieces(file, high, middle, fails)
+            read_pieces(file, low, at, outcome) && read_pieces(file, high, middle, outcome)
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod files;
 pub mod header;
+pub mod patient;
 pub mod record;
 pub mod scanner;
 
@@ -12,6 +13,7 @@ pub(crate) mod fields;
 
 pub use files::SegmentFiles;
 pub use header::{HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader};
+pub use patient::Patient;
 pub use record::{Kind, RECORD_HEADER_BYTES, RecordHeader, Seal};
 pub use scanner::{Scanned, Scanner};
 

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use model::shard::DiskHealth;
 
+use super::guarded::Guard;
+use super::queue::Queue;
 use super::shared::Shared;
 use crate::compact;
 use crate::index::SavedIndex;
@@ -28,11 +30,20 @@ pub(crate) struct Checkpointer {
 }
 
 impl Checkpointer {
-    pub(crate) fn start(shared: Arc<Shared>) -> std::io::Result<(Self, JoinHandle<()>)> {
+    /// `queue` is the writer's: it ends when this thread panics.
+    pub(crate) fn start(
+        shared: Arc<Shared>,
+        queue: Arc<Queue>,
+    ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (tasks, incoming) = channel();
-        let thread = Builder::new()
-            .name(format!("disk-{}-index", shared.identity.disk))
-            .spawn(move || work(&shared, &incoming))?;
+        let guard = Guard::new(Arc::clone(&shared), queue, "writes the index");
+        let thread = Builder::new().name(format!("disk-{}-index", shared.identity.disk)).spawn(
+            move || {
+                // Dropped before what it is told by: who waits finds the disk failed.
+                let _guard = guard;
+                work(&shared, &incoming);
+            },
+        )?;
         Ok((Self { tasks }, thread))
     }
 

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use model::limits::BLOCK_BYTES;
 use model::shard::{ShardBlocks, ShardError, ShardRead};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -28,6 +29,13 @@ const LANE_BYTES_MIN: u64 = 1 << 20;
 
 type Answer = Result<ShardBlocks, ShardError>;
 
+/// What the answer to a read may hold: the whole blocks around its range.
+fn answered_bytes(read: &ShardRead) -> u64 {
+    let block = u64::from(BLOCK_BYTES);
+    let end = u64::from(read.offset) + u64::from(read.length);
+    end.next_multiple_of(block) - u64::from(read.offset) / block * block
+}
+
 /// The reads of one request, from which each lane takes the next.
 struct Batch {
     reads: Vec<ShardRead>,
@@ -39,7 +47,7 @@ impl Store {
     /// Reads ranges; each answer stands by itself, in order.
     pub async fn read(&self, reads: Vec<ShardRead>) -> Result<Vec<Answer>, ShardError> {
         self.shared.health.check_read()?;
-        let bytes: u64 = reads.iter().map(|read| u64::from(read.length)).sum();
+        let bytes: u64 = reads.iter().map(answered_bytes).sum();
         if reads.len() > BATCH_MAX || bytes > READ_BYTES_MAX {
             return Err(ShardError::Invalid("a read has at most 4096 ranges and 64 MiB"));
         }

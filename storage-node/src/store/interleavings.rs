@@ -69,9 +69,10 @@ fn open_with(disk: &SimulatedDisk, bug: Option<Bug>) -> Running {
     let (shared, end) =
         recover(disk, identity, options, clock, first_checkpoint_in, Arc::default()).expect("open");
     let shared = Arc::new(shared);
-    let (checkpointer, checkpoints) = Checkpointer::start(Arc::clone(&shared)).expect("a thread");
-    let log = Log::new(Arc::clone(&shared), checkpointer, &end);
     let queue = Arc::new(Queue::default());
+    let (checkpointer, checkpoints) =
+        Checkpointer::start(Arc::clone(&shared), Arc::clone(&queue)).expect("a thread");
+    let log = Log::new(Arc::clone(&shared), checkpointer, &end);
     let jobs = Arc::clone(&queue);
     let writer = thread::spawn(move || write_until_closed(log, &jobs));
     Running { shared, queue, threads: vec![writer, checkpoints] }

@@ -72,6 +72,11 @@ impl Ledger {
         self.segments.last_key_value().map(|(number, _)| *number)
     }
 
+    /// The log position at which a segment begins.
+    pub(crate) fn start_of(&self, segment: u64) -> Option<u64> {
+        self.segments.get(&segment).map(|used| used.start)
+    }
+
     pub(crate) fn knows(&self, segment: u64) -> bool {
         self.segments.contains_key(&segment)
     }

@@ -3,7 +3,7 @@
 //! [`Store`] is the door: it checks what callers send, hands changes to the one writer thread and
 //! answers reads itself ([`fetch`], [`verify`]). [`recover`] opens a disk, [`log`] is the writer's
 //! side, [`read`] the readers', [`checkpoint`] writes the index, [`health`] and [`ledger`] tell
-//! how the disk is, [`watched`] whether it answers.
+//! how the disk is, [`watched`] whether it answers, and [`guarded`] notices when a thread panics.
 //!
 //! A request is waited for as long as the disk answers anything at all. One that finds the disk
 //! silent for [`watched::STALLED_AFTER`] is answered `Overloaded`.
@@ -27,6 +27,7 @@ use wire::disk::Disk;
 
 mod checkpoint;
 mod fetch;
+mod guarded;
 mod health;
 #[cfg(all(test, feature = "shuttle"))]
 mod interleavings;
@@ -41,6 +42,7 @@ mod superblock;
 mod verify;
 mod watched;
 
+pub(crate) use health::{Health, is_shortage};
 pub(crate) use log::checkpoint_bytes;
 pub(crate) use queue::{Job, JobKind, Move, Queue, ShardMove};
 pub use recover::OpenError;
@@ -59,6 +61,7 @@ use crate::switches::Bug;
 use crate::sync::thread::{Builder, JoinHandle};
 use crate::sync::{Mutex, wait};
 use checkpoint::Checkpointer;
+use guarded::Guard;
 use log::Log;
 use queue::Taken;
 use watched::{STALLED_AFTER, WatchedDisk};
@@ -106,12 +109,16 @@ impl Store {
             recover::recover(&disk, identity, options, clock, first_checkpoint_in, changed)?;
         let shared = Arc::new(shared);
         let queue = Arc::new(Queue::default());
-        let (checkpointer, checkpoint_thread) = Checkpointer::start(Arc::clone(&shared))?;
+        let (checkpointer, checkpoint_thread) =
+            Checkpointer::start(Arc::clone(&shared), Arc::clone(&queue))?;
         let log = Log::new(Arc::clone(&shared), checkpointer, &log_end);
         let jobs = Arc::clone(&queue);
-        let writer_thread = Builder::new()
-            .name(format!("disk-{}-log", identity.disk))
-            .spawn(move || write_until_closed(log, &jobs))?;
+        let guard = Guard::new(Arc::clone(&shared), Arc::clone(&queue), "writes the log");
+        let writer_thread =
+            Builder::new().name(format!("disk-{}-log", identity.disk)).spawn(move || {
+                let _guard = guard;
+                write_until_closed(log, &jobs);
+            })?;
         let compactor = Arc::new(Compactor::default());
         let compact_thread = compactor.start(Arc::clone(&shared), Arc::clone(&queue))?;
         let scrub = Arc::new(ScrubControl::new(&lock(&shared.scrub_state)));
@@ -172,7 +179,8 @@ impl Store {
             check_shards(&shards)?;
             shards
         };
-        let cost = bytes.div_ceil(PERMIT_BYTES) + shards.len() as u64 / 32 + 1;
+        let held: u64 = shards.iter().map(queue::held_bytes).sum();
+        let cost = held.div_ceil(PERMIT_BYTES);
         let position = self.enqueue(JobKind::Append { shards, sync }, cost).await?;
         Ok((self.shared.incarnation, position))
     }

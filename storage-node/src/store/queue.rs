@@ -15,6 +15,9 @@ use crate::index::Location;
 use crate::lock::lock;
 use crate::segment::RecordHeader;
 
+/// What a shard takes in the queue beside its bytes.
+const SHARD_BYTES: u64 = 128;
+
 /// Bytes that are written together at most; what needs a sync doesn't wait behind more.
 const BATCH_BYTES: u64 = 8 << 20;
 
@@ -77,10 +80,15 @@ impl Move {
     }
 }
 
+/// Bytes that a shard holds while it waits: payload, owner, and what stands for the rest.
+pub(super) fn held_bytes(shard: &ShardAppend) -> u64 {
+    (shard.payload.len() + shard.owner.len() + 8 * shard.checksums.len()) as u64 + SHARD_BYTES
+}
+
 impl JobKind {
     fn bytes(&self) -> u64 {
         match self {
-            Self::Append { shards, .. } => shards.iter().map(|s| s.payload.len() as u64).sum(),
+            Self::Append { shards, .. } => shards.iter().map(held_bytes).sum(),
             Self::Move { records } => records.iter().map(Move::bytes).sum(),
             Self::Sync
             | Self::Delete { .. }

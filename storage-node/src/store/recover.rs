@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use wire::clock::Clock;
 use wire::disk::{Disk, DiskFile, OpenMode};
 
-use super::health::Health;
+use super::health::{Health, is_shortage};
 use super::ledger::Ledger;
 use super::replay::{Replay, ReplayEnd};
 use super::shared::Shared;
@@ -66,6 +66,9 @@ pub enum OpenError {
     /// A segment was written by a newer release.
     #[error("segment file {0}: format version {1} is newer than this release knows")]
     SegmentVersion(String, u32),
+    /// The device doesn't give what lies where the log may end. Nothing was cut.
+    #[error("segment file {0} can't be read at byte {1}, where the log may end: nothing was cut")]
+    EndUnreadable(String, u64),
     /// The index can't even be made anew.
     #[error(transparent)]
     Index(#[from] IndexError),
@@ -104,7 +107,10 @@ pub(crate) fn recover(
     }
     let mut ledger = Ledger::from_saved(&saved);
     let known_damage = ledger.damaged_regions();
-    report_missing(&mut ledger, identity, &segments);
+    if report_missing(&mut ledger, identity, &segments) {
+        // Their removal must be durable before anything that counts on it is.
+        directory.sync_directory()?;
+    }
 
     let from = saved.checkpoint;
     let replay = Replay {
@@ -186,7 +192,8 @@ fn last_incarnation(
 }
 
 /// The index that is there, if it can be trusted and the log reaches as far as it says; else an
-/// empty one, which replay fills from the first segment on.
+/// empty one, which replay fills from the first segment on. An index that can't be read for want of
+/// memory or open files is no reason to throw it away.
 fn open_index(
     directory: &dyn Disk,
     identity: DiskIdentity,
@@ -195,13 +202,16 @@ fn open_index(
 ) -> Result<(Index, SavedIndex), OpenError> {
     let why = match Index::open(directory, identity.uuid, options.index_cache_bytes) {
         Ok((index, saved)) => match saved.checkpoint {
-            Some(checkpoint) if reaches(directory, segments, &checkpoint) => {
+            Some(checkpoint) if reaches(directory, segments, &checkpoint)? => {
                 return Ok((index, saved));
             }
             Some(_) => "the log ends before what it covers".to_owned(),
             None => "it was never written".to_owned(),
         },
-        Err(error) => error.to_string(),
+        Err(error) => match wanting(error) {
+            Ok(shortage) => return Err(shortage.into()),
+            Err(error) => error.to_string(),
+        },
     };
     if !segments.is_empty() {
         tracing::warn!(disk = %identity.disk, why, "the index is rebuilt from the segments");
@@ -210,32 +220,51 @@ fn open_index(
     Ok((index, SavedIndex::default()))
 }
 
-fn reaches(directory: &dyn Disk, segments: &[u64], checkpoint: &Checkpoint) -> bool {
-    if checkpoint.segment == 0 {
-        return checkpoint.position == 0;
+/// What was wanting when the index could not be opened, if it was that; else the error.
+fn wanting(error: IndexError) -> Result<io::Error, IndexError> {
+    match error {
+        IndexError::Io(error) if is_shortage(&error) => Ok(error),
+        IndexError::Database(error) => match *error {
+            redb::Error::Io(error) if is_shortage(&error) => Ok(error),
+            error => Err(IndexError::Database(Box::new(error))),
+        },
+        error => Err(error),
     }
-    segments.contains(&checkpoint.segment)
-        && directory
-            .open(&segment_name(checkpoint.segment), OpenMode::Read)
-            .and_then(|file| file.length())
-            .is_ok_and(|length| length >= checkpoint.offset)
+}
+
+/// Whether the log reaches as far as a checkpoint says.
+fn reaches(directory: &dyn Disk, segments: &[u64], checkpoint: &Checkpoint) -> io::Result<bool> {
+    if checkpoint.segment == 0 {
+        return Ok(checkpoint.position == 0);
+    }
+    if !segments.contains(&checkpoint.segment) {
+        return Ok(false);
+    }
+    let file = directory.open(&segment_name(checkpoint.segment), OpenMode::Read);
+    match file.and_then(|file| file.length()) {
+        Ok(length) => Ok(length >= checkpoint.offset),
+        Err(error) if is_shortage(&error) => Err(error),
+        Err(_) => Ok(false),
+    }
 }
 
 /// Segments that held shards and are gone: their shards read as damaged, and that is told. Those
-/// of which nothing was needed had been condemned, and are forgotten: their removal becomes
-/// durable with the superblock, before anything is built on it.
-fn report_missing(ledger: &mut Ledger, identity: DiskIdentity, segments: &[u64]) {
+/// of which nothing was needed had been condemned, and are forgotten; tells whether there were any.
+fn report_missing(ledger: &mut Ledger, identity: DiskIdentity, segments: &[u64]) -> bool {
+    let mut has_forgotten = false;
     for (segment, used) in ledger.segments() {
         if segments.binary_search(&segment).is_ok() {
             continue;
         }
         if used.shards == 0 && used.tombstone_bytes == 0 {
             ledger.removed(segment);
+            has_forgotten = true;
         } else {
             tracing::error!(disk = %identity.disk, segment, shards = used.shards, "a segment is missing");
             ledger.damaged(DamagedRegion { segment, offset: 0, bytes: used.end });
         }
     }
+    has_forgotten
 }
 
 /// Writes the bytes of a range over themselves. After a sync that failed the page cache may show
@@ -262,7 +291,9 @@ fn keep_tail(
 ) -> Result<(), OpenError> {
     if end.tail_length.is_some() {
         let file = directory.open(&segment_name(end.segment), OpenMode::Write)?;
-        write_again(&*file, 0, SEGMENT_HEADER_BYTES.min(end.offset))?;
+        if !end.header_unreadable {
+            write_again(&*file, 0, SEGMENT_HEADER_BYTES.min(end.offset))?;
+        }
         write_again(&*file, end.durable, end.offset)?;
         if !options.breaks(Bug::TailNotSynced) {
             file.sync_data()?;

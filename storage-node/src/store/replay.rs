@@ -1,9 +1,10 @@
 //! Reading the log from a checkpoint on, into index and ledger, and finding its end.
 //!
 //! Nothing on the disk is changed here. What counts as torn and what as damage is FORMAT.md's
-//! "Torn tail or corruption" (reliability R8).
+//! "Torn tail or corruption" (reliability R8). A page that the device doesn't give is damage where the
+//! log is known to have been durable, and a reason not to open behind that: nobody can say whether
+//! the log went on there.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ use crate::index::{Change, Checkpoint, DamagedRegion, Index, Location, SavedInde
 use crate::options::{DiskIdentity, StoreOptions};
 use crate::segment::scanner::verify_record;
 use crate::segment::{
-    Kind, RecordHeader, SEGMENT_HEADER_BYTES, Scanned, Scanner, Seal, SegmentHeader, segment_name,
+    Kind, Patient, RecordHeader, SEGMENT_HEADER_BYTES, Scanned, Scanner, Seal, SegmentHeader,
+    segment_name,
 };
 use crate::switches::Bug;
 
@@ -44,6 +46,8 @@ pub(super) struct ReplayEnd {
     pub(super) durable: u64,
     /// The length of the last segment's file, when it is to be cut and synced.
     pub(super) tail_length: Option<u64>,
+    /// Whether the last segment's header can't be read, and so not be written again.
+    pub(super) header_unreadable: bool,
     /// Files that a crash left before their header was written.
     pub(super) unborn: Vec<u64>,
     /// The highest incarnation seen.
@@ -52,7 +56,7 @@ pub(super) struct ReplayEnd {
 
 struct Found {
     number: u64,
-    file: Arc<dyn DiskFile>,
+    file: Arc<Patient>,
     length: u64,
     header: Option<SegmentHeader>,
 }
@@ -84,7 +88,7 @@ impl Replay<'_> {
             && last.number > end.segment
             && last.header.is_none()
             && last.length <= SEGMENT_HEADER_BYTES
-            && all_zero(&*last.file)?
+            && all_zero(&last.file)?
         {
             end.unborn.extend(found.pop().map(|last| last.number));
         }
@@ -103,6 +107,7 @@ impl Replay<'_> {
         let name = segment_name(number);
         let file = self.disk.open(&name, OpenMode::Read)?;
         let length = file.length()?;
+        let file = Arc::new(Patient::new(file, length));
         let mut bytes = [0u8; SEGMENT_HEADER_BYTES as usize];
         let count = file.read_at(&mut bytes, 0)?;
         let header = match SegmentHeader::decode(&bytes[..count]) {
@@ -141,13 +146,15 @@ impl Replay<'_> {
             })
             .filter(|bytes| *bytes >= begin);
         let limit = closed_at.map_or(this.length, |bytes| bytes.min(this.length));
-        let mut scanner = Scanner::new(Arc::clone(&this.file), seal, start, begin, limit);
+        let file = Arc::clone(&this.file);
+        let mut scanner = Scanner::new(file, seal, start, begin, limit);
         if let Some(header) = this.header {
             end.incarnation = end.incarnation.max(header.incarnation);
         } else {
             self.damaged(this.number, 0, SEGMENT_HEADER_BYTES);
         }
         end.segment = this.number;
+        end.header_unreadable = this.file.is_unreadable(0, SEGMENT_HEADER_BYTES);
         let end_at = if next.is_some() {
             self.closed(this, &mut scanner, begin, closed_at)?
         } else if !end.unborn.is_empty() {
@@ -193,10 +200,12 @@ impl Replay<'_> {
             }
             match item {
                 Scanned::Record { offset, header } => {
-                    self.apply(this.number, scanner.start(), offset, &header)?;
+                    self.apply(this, scanner.start(), offset, &header)?;
                     reached = offset + header.record_bytes();
                 }
-                Scanned::Damage { offset, bytes, zero: true } if closed_at.is_none() => {
+                Scanned::Damage { offset, bytes, zero: true }
+                    if closed_at.is_none() && !this.file.is_unreadable(offset, bytes) =>
+                {
                     zeros = Some((offset, bytes));
                 }
                 Scanned::Damage { offset, bytes, .. } => {
@@ -232,10 +241,12 @@ impl Replay<'_> {
             }
         }
         let Some(start) = scanner.start() else {
+            readable_from(this, begin)?;
             return Ok(begin);
         };
         let durable = durable.saturating_sub(start).clamp(begin, this.length.max(begin));
         *durable_to = durable;
+        readable_from(this, durable)?;
         let seal = scanner.seal();
         let mut reached = begin;
         while let Some(item) = again.advance()? {
@@ -245,12 +256,15 @@ impl Replay<'_> {
                         && !self.options.breaks(Bug::TornTailAccepted)
                         && !verify_record(&*this.file, seal, offset, &header)?
                     {
+                        // The payloads are read only here.
+                        readable_from(this, durable)?;
                         return Ok(self.torn(this, offset));
                     }
-                    self.apply(this.number, Some(start), offset, &header)?;
+                    self.apply(this, Some(start), offset, &header)?;
                     reached = offset + header.record_bytes();
                 }
                 Scanned::Damage { offset, .. } if offset >= durable => {
+                    readable_from(this, durable)?;
                     return Ok(self.torn(this, offset));
                 }
                 Scanned::Damage { offset, bytes, .. } => {
@@ -262,6 +276,7 @@ impl Replay<'_> {
                 }
             }
         }
+        readable_from(this, durable)?;
         Ok(reached)
     }
 
@@ -275,11 +290,12 @@ impl Replay<'_> {
 
     fn apply(
         &mut self,
-        segment: u64,
+        this: &Found,
         start: Option<LogPosition>,
         offset: u64,
         header: &RecordHeader,
     ) -> Result<(), OpenError> {
+        let segment = this.number;
         // Known from the first record on, if not from the segment's header.
         let start = start.unwrap_or(header.position.saturating_sub(offset));
         self.ledger.reach(segment, start, SEGMENT_HEADER_BYTES);
@@ -296,6 +312,10 @@ impl Replay<'_> {
                 }
                 self.ledger.live(&location);
                 self.index.apply([Change::Shard(header.id, Some(location))]);
+                if this.file.is_unreadable(offset, header.record_bytes()) {
+                    self.damaged(segment, offset, header.record_bytes());
+                    self.ledger.shard_damaged(header.id, location);
+                }
             }
             Kind::Tombstone => self.tombstone(&location, header)?,
             Kind::Mark | Kind::Remains => {}
@@ -366,8 +386,17 @@ impl Replay<'_> {
 
 /// Whether a file that is no longer than a header holds nothing: a crash came before its header
 /// was written. A header lies in one sector, so it is there as a whole or not at all.
-fn all_zero(file: &dyn DiskFile) -> io::Result<bool> {
+fn all_zero(file: &Patient) -> Result<bool, OpenError> {
     let mut bytes = [0u8; SEGMENT_HEADER_BYTES as usize];
     let count = file.read_at(&mut bytes, 0)?;
-    Ok(bytes[..count].iter().all(|byte| *byte == 0))
+    Ok(bytes[..count].iter().all(|byte| *byte == 0) && !file.is_unreadable(0, SEGMENT_HEADER_BYTES))
+}
+
+/// Refuses a last segment of which something at or behind the durable position can't be read: it
+/// may be sound and acknowledged, and must not be cut.
+fn readable_from(this: &Found, durable: u64) -> Result<(), OpenError> {
+    match this.file.unreadable_from(durable) {
+        Some(at) => Err(OpenError::EndUnreadable(segment_name(this.number), at)),
+        None => Ok(()),
+    }
 }

@@ -11,6 +11,7 @@ use model::ids::{ExtentId, ShardId};
 use model::shard::{ScrubOrder, ShardError, ShardState};
 
 use super::Store;
+use super::queue::JobKind;
 use super::shared::Shared;
 use crate::index::{DamagedRegion, Location};
 use crate::lock::lock;
@@ -63,7 +64,31 @@ impl Store {
         });
         let states = self.unless_stalled(work).await??;
         drop(abandoned);
-        states
+        self.only_durable(states?).await
+    }
+
+    /// What was read may be in the page cache only, and repair takes an answer for a promise: so
+    /// the log is synced before one is given. On a disk that can't be synced any more, what lies
+    /// behind the last success is as good as damaged.
+    async fn only_durable(
+        &self,
+        mut states: Vec<(ShardId, ShardState)>,
+    ) -> Result<Vec<(ShardId, ShardState)>, ShardError> {
+        if self.shared.durable() >= self.shared.end() {
+            return Ok(states);
+        }
+        match self.enqueue(JobKind::Sync, 1).await {
+            Ok(_) => Ok(states),
+            Err(ShardError::ReadOnly(_)) => {
+                for (id, state) in &mut states {
+                    if !self.shared.is_durable(*id)? {
+                        *state = ShardState::Damaged;
+                    }
+                }
+                Ok(states)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// At most `limit` live shards behind `after` that are known to be damaged, in key order.
@@ -83,6 +108,15 @@ impl Store {
 }
 
 impl Shared {
+    /// Whether the record of a shard lies before what is known to be durable.
+    fn is_durable(&self, id: ShardId) -> Result<bool, ShardError> {
+        let place = self.index.get(id).map_err(|error| self.index_failed(&error))?;
+        let Some(place) = place else { return Ok(false) };
+        let start = lock(&self.ledger).start_of(place.segment);
+        let end = u64::from(place.offset) + u64::from(place.record_bytes);
+        Ok(start.is_some_and(|start| start + end <= self.durable()))
+    }
+
     fn verify_extents(
         &self,
         extents: &[ExtentId],

@@ -269,7 +269,13 @@ impl DiskFile for RealFile {
     }
 
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
-        match fallocate(&self.file, FallocateFlags::empty(), offset, length) {
+        let reserved = loop {
+            match fallocate(&self.file, FallocateFlags::empty(), offset, length) {
+                Err(Errno::INTR) => {}
+                outcome => break outcome,
+            }
+        };
+        match reserved {
             Ok(()) => Ok(()),
             // A file system without reservation: give the length, and let writes find the space.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => {

@@ -196,15 +196,13 @@ fn is_refusal(error: &io::Error) -> bool {
 fn take<'a, 'b>(mut rest: &'a mut [IoSlice<'b>], into: &mut [u8]) -> &'a mut [IoSlice<'b>] {
     let mut filled = 0;
     while filled < into.len() {
+        // Passes over parts of no bytes.
+        IoSlice::advance_slices(&mut rest, 0);
         let Some(part) = rest.first() else { return rest };
         let count = part.len().min(into.len() - filled);
         into[filled..filled + count].copy_from_slice(&part[..count]);
         filled += count;
         IoSlice::advance_slices(&mut rest, count);
-        // A part of no bytes is passed over by hand: advancing by nothing doesn't.
-        if count == 0 {
-            rest = &mut rest[1..];
-        }
     }
     rest
 }

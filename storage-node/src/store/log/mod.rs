@@ -97,6 +97,17 @@ struct Active {
 }
 
 impl Active {
+    /// Takes back what a failed write has left behind `end`, and keeps what was reserved there if
+    /// the file system lets us.
+    fn cut(&mut self, end: u64) -> io::Result<()> {
+        self.file.set_length(end)?;
+        if self.file.allocate(end, self.allocated.saturating_sub(end)).is_err() {
+            self.allocated = end;
+        }
+        self.zeroed = self.zeroed.min(end);
+        Ok(())
+    }
+
     /// Writes `parts`, the staged records from `at` on, through the page cache; small ones with
     /// zeros behind them. A crash leaves of those what it leaves of reserved space: zeros.
     fn write_small(&mut self, parts: &[IoSlice<'_>], at: u64, limit: u64) -> io::Result<()> {
@@ -256,8 +267,14 @@ impl Log {
 
     /// Ends the log: everything is synced, checkpointed, and reserved space given back.
     pub(crate) fn finish(&mut self) {
-        let orderly =
-            self.flush().and_then(|()| self.checkpoint_now()).and_then(|()| self.retire());
+        let orderly = self
+            .flush()
+            .and_then(|()| self.sync())
+            // The disk may be closed for long, and its index be lost meanwhile.
+            .and_then(|()| self.stage_mark())
+            .and_then(|()| self.flush())
+            .and_then(|()| self.checkpoint_now())
+            .and_then(|()| self.retire());
         if let Err(error) = orderly {
             // Nothing is lost by that: the log is replayed at the next start.
             tracing::warn!(disk = %self.shared.identity.disk, %error, "no checkpoint at the end");
@@ -302,7 +319,12 @@ impl Log {
         if let Err(error) = written {
             active.end = at;
             let failure = if is_out_of_space(&error) {
-                self.out_of_space()
+                // Whole records of a group that nobody was promised may lie there: were they kept,
+                // a later group could end where one of them begins.
+                match active.cut(at) {
+                    Ok(()) => self.out_of_space(),
+                    Err(error) => self.write_failed(&error, "a write could not be taken back"),
+                }
             } else {
                 self.write_failed(&error, "a write failed")
             };
@@ -422,7 +444,11 @@ impl Log {
     fn checkpoint_now(&mut self) -> Result<(), ShardError> {
         self.shared.health.check_write()?;
         self.checkpointer.wait();
-        self.begin_checkpoint()?;
+        if !self.begin_checkpoint()? {
+            // The one before it never ended, though it was waited for.
+            self.shared.health.check_write()?;
+            return Err(ShardError::Failed(self.shared.identity.disk));
+        }
         self.checkpointer.wait();
         self.shared.health.check_write()
     }

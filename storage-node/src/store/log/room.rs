@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use model::shard::{DiskHealth, ShardError};
-use wire::disk::OpenMode;
+use wire::disk::{DiskFile, OpenMode};
 
-use super::super::health::is_out_of_space;
+use super::super::health::{is_out_of_space, is_shortage};
 use super::{Active, Log};
 use crate::lock::lock;
 use crate::segment::{SEGMENT_HEADER_BYTES, Seal, SegmentHeader, segment_name};
@@ -72,6 +72,7 @@ impl Log {
                     return Ok(());
                 }
                 Err(error) if is_out_of_space(&error) => {}
+                Err(error) if is_shortage(&error) => return Err(self.short_of(&error)),
                 Err(error) => return Err(self.write_failed(&error, "reserving space failed")),
             }
         }
@@ -81,6 +82,14 @@ impl Log {
     pub(super) fn out_of_space(&self) -> ShardError {
         self.shared.health.worsen(DiskHealth::Full, "the file system has no space left");
         ShardError::Full(self.shared.identity.disk)
+    }
+
+    /// Nothing was changed, and nothing is wrong with the disk: the next job tries again.
+    fn short_of(&self, error: &io::Error) -> ShardError {
+        let disk = self.shared.identity.disk;
+        tracing::warn!(%disk, %error, "no room could be made");
+        self.shared.meter.failure("overloaded");
+        ShardError::Overloaded(disk)
     }
 
     /// Closes the active segment and begins the next one.
@@ -93,10 +102,14 @@ impl Log {
         self.flush()?;
         self.retire()?;
         let segment = self.next_segment;
-        self.next_segment += 1;
         let name = segment_name(segment);
-        let created = self.create_segment(segment, &name);
-        match created {
+        let file = match self.shared.disk.open(&name, OpenMode::CreateNew) {
+            // There is no file: the number is still free.
+            Err(error) if is_shortage(&error) => return Err(self.short_of(&error)),
+            file => file,
+        };
+        self.next_segment += 1;
+        match file.and_then(|file| self.begin_file(segment, file)) {
             Ok(active) => {
                 self.shared.files.keep(segment, Arc::clone(&active.file));
                 self.end = active.start + active.end;
@@ -118,7 +131,7 @@ impl Log {
         }
     }
 
-    fn create_segment(&self, segment: u64, name: &str) -> io::Result<Active> {
+    fn begin_file(&self, segment: u64, file: Arc<dyn DiskFile>) -> io::Result<Active> {
         let shared = &self.shared;
         let header = SegmentHeader {
             identity: shared.identity,
@@ -127,7 +140,6 @@ impl Log {
             incarnation: shared.incarnation,
             created: shared.clock.now(),
         };
-        let file = shared.disk.open(name, OpenMode::CreateNew)?;
         file.write_at(&[IoSlice::new(&header.encode())], 0)?;
         self.timed_sync(&*file)?;
         if !shared.options.breaks(Bug::DirectoryNotSynced) {

@@ -119,7 +119,7 @@ impl Log {
 
     /// Tells the log what is durable, when no later record does: so that rot of the last records
     /// isn't taken for a torn tail.
-    fn stage_mark(&mut self) -> Result<(), ShardError> {
+    pub(super) fn stage_mark(&mut self) -> Result<(), ShardError> {
         let stale = self.active.is_some() && self.shared.durable() > self.marked;
         if stale && self.shared.health.check_write().is_ok() {
             let nobody = ShardId::default().extent;

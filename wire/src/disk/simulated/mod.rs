@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,6 +21,9 @@ use content::Content;
 use faults::happens;
 pub use faults::{DiskFaultOdds, DiskFaults};
 use names::{NameChange, Names};
+
+/// The system's number for an I/O error.
+const EIO: i32 = 5;
 
 /// A simulated disk: one directory of it. Clones and sub-directories share the state.
 #[derive(Clone)]
@@ -38,6 +42,8 @@ struct State {
     names: Names,
     syncs: u64,
     changes: u64,
+    /// What the medium doesn't give: file and bytes.
+    bad: Vec<(u64, Range<u64>)>,
     /// How many changes there will have been when the power fails.
     power_until: Option<u64>,
 }
@@ -54,6 +60,7 @@ impl SimulatedDisk {
             names: Names::default(),
             syncs: 0,
             changes: 0,
+            bad: Vec::new(),
             power_until: None,
         };
         Self {
@@ -120,6 +127,20 @@ impl SimulatedDisk {
         for file in state.files.values_mut() {
             file.crash(&state.entropy);
         }
+    }
+
+    /// Lets reads that touch these bytes of a file fail with `EIO` from now on, as bad sectors do.
+    pub fn break_sectors(&self, name: &str, bytes: Range<u64>) -> io::Result<()> {
+        let full_name = self.full_name(name);
+        let mut state = self.lock();
+        let id = state.names.get(&full_name).ok_or(io::ErrorKind::NotFound)?;
+        state.bad.push((id, bytes));
+        Ok(())
+    }
+
+    /// Takes back every [`SimulatedDisk::break_sectors`].
+    pub fn mend_sectors(&self) {
+        self.lock().bad.clear();
     }
 
     /// Flips one bit of a file, as rot does: in what is seen and in what is durable.
@@ -303,6 +324,13 @@ impl DiskFile for SimulatedFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.with(|state| {
             state.faults.check_read(&state.entropy)?;
+            let end = offset.saturating_add(buffer.len() as u64);
+            let is_bad = |(file, bytes): &(u64, Range<u64>)| {
+                *file == self.id && bytes.start < end && offset < bytes.end
+            };
+            if state.bad.iter().any(is_bad) {
+                return Err(io::Error::from_raw_os_error(EIO));
+            }
             let bytes = self.file(state)?.bytes();
             let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
             let count = buffer.len().min(bytes.len() - start);
