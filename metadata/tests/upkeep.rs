@@ -136,11 +136,11 @@ async fn only_the_extents_of_ended_sessions_are_ownerless() {
     let of = |session: u64| ExtentId { session: SessionId(session), ..written };
     // No session, and one that this metadata never opened: they prove nothing.
     let asked = [owned, garbage, written, of(0), of(session.0 + 1000), of(u64::MAX)];
-    use ExtentState::{Garbage, InFlight, Owned, Ownerless};
-    let expected = [Owned, Garbage, InFlight, InFlight, InFlight, InFlight];
+    use ExtentState::{Foreign, Garbage, InFlight, Owned, Ownerless};
+    let expected = [Owned, Garbage, InFlight, InFlight, Foreign, Foreign];
     assert_eq!(states(&cluster, &asked).await, expected);
     cluster.client.propose_one(Command::EndSession { session }).await.expect("proposed");
-    let expected = [Owned, Garbage, Ownerless, InFlight, InFlight, InFlight];
+    let expected = [Owned, Garbage, Ownerless, InFlight, Foreign, Foreign];
     assert_eq!(states(&cluster, &asked).await, expected);
     // More than one answer holds are refused, not cut short.
     let query = Query::ExtentStates { extents: vec![owned; 10_001] };

@@ -64,4 +64,7 @@ pub enum ExtentState {
     InFlight,
     /// Nothing names it, and its writer session has ended: it never gets an owner (I-9).
     Ownerless,
+    /// Nothing names it, and its writer session was never opened by these tables: they are not
+    /// those that it was written under, and nothing that they don't know is proved by them.
+    Foreign,
 }

@@ -100,7 +100,7 @@ impl Default for EngineOptions {
             verify_deadline: Duration::from_mins(1),
             reconcile_interval: Some(Duration::from_hours(6)),
             reconcile_pause: Duration::from_millis(100),
-            orphan_grace: Duration::from_hours(1),
+            orphan_grace: Duration::from_hours(24),
             damage_interval: Duration::from_secs(10),
             shutdown_patience: Duration::from_secs(5),
         }

@@ -104,6 +104,18 @@ async fn without_an_answer_nothing_is_deleted() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn metadata_older_than_the_disks_deletes_nothing() {
+    let (cluster, _, _) = with_strangers().await;
+    let all = cluster.shards();
+    cluster.metadata.forget_session();
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    // One such extent is enough: what the tables say of others proves nothing either.
+    cluster.metadata.end_session();
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!((cluster.shards(), deletes(&cluster)), (all, 0));
+}
+
 fn deletes(cluster: &Cluster) -> usize {
     cluster.disks.iter().map(|disk| disk.deletes()).sum()
 }

@@ -130,6 +130,7 @@ async fn what_is_lost_for_good_stops_nothing_else() {
     }
     let progress = || cluster.engine.repair_progress();
     cluster.until("it is told", || progress().failures > 0 && progress().waiting == 1).await;
+    assert_eq!(progress().lost, 1, "what is lost for good is told as such");
 }
 
 #[tokio::test(flavor = "multi_thread")]

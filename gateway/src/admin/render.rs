@@ -83,6 +83,10 @@ fn repair(status: &ClusterStatus) -> String {
     if repair.waiting > 0 {
         let _infallible = write!(text, ", {} of them can't be repaired for now", repair.waiting);
     }
+    if repair.lost > 0 {
+        let _infallible =
+            write!(text, "; {} have lost more than their parity makes up for", repair.lost);
+    }
     if repair.extents > 0 {
         let _infallible = write!(
             text,
@@ -263,7 +267,14 @@ mod tests {
             },
             usage: Usage { buckets: Some(1), objects: Some(2), object_bytes: Some(2048) },
             repair_queue: Some(2),
-            repair: RepairStatus { extents: 3, shards: 4, bytes: 2048, failures: 9, waiting: 1 },
+            repair: RepairStatus {
+                extents: 3,
+                shards: 4,
+                bytes: 2048,
+                failures: 9,
+                lost: 0,
+                waiting: 1,
+            },
             garbage_extents: None,
             metadata: MetadataSummary {
                 leader: Some(1),

@@ -125,6 +125,8 @@ pub struct RepairStatus {
     pub bytes: u64,
     /// Attempts that failed.
     pub failures: u64,
+    /// Extents of which more was found lost than parity makes up for.
+    pub lost: u64,
     /// Extents that can't be repaired for now: a disk is away, too few shards are left, or an
     /// attempt failed lately.
     pub waiting: u64,
@@ -250,8 +252,8 @@ impl CompactionStatus {
 impl RepairStatus {
     /// What the engine counted.
     pub fn new(progress: RepairProgress) -> Self {
-        let RepairProgress { extents, shards, bytes, failures, waiting } = progress;
-        Self { extents, shards, bytes, failures, waiting }
+        let RepairProgress { extents, shards, bytes, failures, lost, waiting } = progress;
+        Self { extents, shards, bytes, failures, lost, waiting }
     }
 }
 

@@ -119,6 +119,9 @@ impl LaneHasher {
 impl HashedBody {
     /// Takes the next bytes. Waits when hashing is too far behind.
     pub async fn update(&mut self, bytes: &Bytes) -> Result<(), HashingLost> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
         {
             let mut bodies = self.shared.lock();
             let body = bodies.by_number.get_mut(&self.number).ok_or(HashingLost)?;

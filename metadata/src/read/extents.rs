@@ -46,6 +46,7 @@ pub(super) fn states(view: &View, extents: &[ExtentId]) -> Result<Answer, StateE
         states.push(match record {
             Some(record) if record.references > 0 => ExtentState::Owned,
             Some(_) => ExtentState::Garbage,
+            None if id.session.0 > opened => ExtentState::Foreign,
             None if sessions.has_ended(id.session)? => ExtentState::Ownerless,
             None => ExtentState::InFlight,
         });

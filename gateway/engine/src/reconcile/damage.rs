@@ -1,5 +1,6 @@
 //! Brings what disks know to be damaged into the repair queue.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use model::ids::{DiskId, ExtentId};
@@ -9,6 +10,9 @@ use tokio::sync::watch;
 
 use crate::engine::Shared;
 use crate::scrub::{damaged_shards, disk_reports, extent_states};
+
+/// Damaged shards that are told at once; the others have their turn when these are repaired.
+const TOLD_AT_ONCE_MAX: usize = 10_000;
 
 /// Looks for damage until told to stop.
 pub(crate) async fn run(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
@@ -45,11 +49,13 @@ async fn tell(shared: &Shared, disk: DiskId) -> Result<(), MetadataError> {
             return Ok(());
         }
     };
-    let ids: Vec<ExtentId> = damaged.iter().map(|id| id.extent).collect();
+    let slots: BTreeSet<(ExtentId, u8)> =
+        damaged.iter().map(|id| (id.extent, id.slot)).take(TOLD_AT_ONCE_MAX).collect();
+    let ids: Vec<ExtentId> = slots.iter().map(|(extent, _)| *extent).collect();
     let states = extent_states(shared, &ids).await?;
-    for (id, state) in damaged.iter().zip(states) {
+    for ((extent, slot), state) in slots.into_iter().zip(states) {
         if state == ExtentState::Owned {
-            shared.reports.report(id.extent, id.slot);
+            shared.reports.report(extent, slot);
         }
     }
     Ok(())

@@ -25,6 +25,9 @@ const EXTENTS_PER_REQUEST: usize = 256;
 pub(super) struct Orphans {
     /// When each was first proved ownerless.
     since: BTreeMap<(DiskId, ExtentId), Duration>,
+    /// An extent was found that these tables can't have opened the session of: they were made
+    /// anew, or put back from a copy. Nothing is deleted any more, until the next start looks.
+    is_stopped: bool,
 }
 
 impl Orphans {
@@ -39,12 +42,32 @@ impl Orphans {
         let states = extent_states(shared, &extents).await?;
         let now = shared.clock.monotonic();
         for (extent, state) in extents.into_iter().zip(states) {
-            if state == ExtentState::Ownerless && self.since.len() < CANDIDATES_MAX {
-                self.since.entry((disk, extent)).or_insert(now);
+            match state {
+                ExtentState::Foreign => self.stop(disk, extent),
+                ExtentState::Ownerless if !self.is_stopped && self.since.len() < CANDIDATES_MAX => {
+                    self.since.entry((disk, extent)).or_insert(now);
+                }
+                ExtentState::Ownerless
+                | ExtentState::Owned
+                | ExtentState::Garbage
+                | ExtentState::InFlight => {}
             }
         }
         metrics::gauge!("drystone_orphan_extents").set(self.since.len() as f64);
         Ok(())
+    }
+
+    fn stop(&mut self, disk: DiskId, extent: ExtentId) {
+        if !self.is_stopped {
+            tracing::error!(
+                %disk, %extent,
+                "a disk holds an extent of a session that the metadata never opened: the metadata is \
+                 older than the disks, and no shard that it doesn't know is deleted"
+            );
+        }
+        self.is_stopped = true;
+        self.since.clear();
+        metrics::gauge!("drystone_orphan_deletion_stopped").set(1.0);
     }
 
     /// When the next one's grace ends.
@@ -77,6 +100,14 @@ impl Orphans {
         batch: &[ExtentId],
     ) -> Result<(), MetadataError> {
         let states = extent_states(shared, batch).await?;
+        for (extent, _) in
+            batch.iter().zip(&states).filter(|(_, state)| **state == ExtentState::Foreign)
+        {
+            self.stop(disk, *extent);
+        }
+        if self.is_stopped {
+            return Ok(());
+        }
         // Whatever comes of it: what is still there is found by the next pass.
         for extent in batch {
             self.since.remove(&(disk, *extent));

@@ -104,7 +104,14 @@ async fn step(
         let Some(found) = page.on_disk(shared, &map, slot, *disk).await else { continue };
         if found.misplaced > 0 {
             let (pg, count) = (pg.id.0, found.misplaced);
-            tracing::warn!(pg, disk = disk.0, count, "a disk holds shards of another slot");
+            // A writer whose disk failed half-way sent its last stripes again elsewhere: what it
+            // left here goes with its extent.
+            tracing::debug!(
+                pg,
+                disk = disk.0,
+                count,
+                "a disk holds shards that have no place there"
+            );
         }
         missing.extend(found.missing.iter().map(|id| (id.extent, id.slot)));
         orphans.consider(shared, *disk, found.strangers).await?;

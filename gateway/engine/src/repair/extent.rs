@@ -66,7 +66,10 @@ pub(super) async fn repair_extent(
     for (slot, result) in join_all(confirmed).await {
         match result {
             Ok(()) => repaired.slots.insert(slot),
-            Err(failure) => repaired.failure = Some(failure),
+            // Why a stripe could not be rebuilt says more than that its slot isn't whole.
+            Err(failure) => {
+                repaired.failure.get_or_insert(failure);
+            }
         }
     }
     repaired
@@ -128,7 +131,9 @@ async fn restore_stripe(
         Ok(rebuilt) => rebuilt,
         Err(failure) => {
             // The other stripes are worth repairing all the same; the slot isn't confirmed.
-            repaired.failure = Some(failure);
+            if repaired.failure.is_none_or(|known| known == RepairFailure::Busy) {
+                repaired.failure = Some(failure);
+            }
             return 0;
         }
     };

@@ -36,6 +36,7 @@ pub(crate) struct RepairDesk {
     shards: AtomicU64,
     bytes: AtomicU64,
     failures: AtomicU64,
+    lost: AtomicU64,
     waiting: AtomicU64,
 }
 
@@ -50,6 +51,9 @@ pub struct RepairProgress {
     pub bytes: u64,
     /// Attempts that failed; they are repeated.
     pub failures: u64,
+    /// Extents of which more was found lost than parity makes up for, or whose shards contradict
+    /// each other.
+    pub lost: u64,
     /// Extents of the queue that could not be repaired when it was last gone through: their disk is
     /// away, too few shards are left, or an attempt failed lately.
     pub waiting: u64,
@@ -64,6 +68,7 @@ impl RepairDesk {
             shards: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
         }
     }
@@ -81,6 +86,7 @@ impl RepairDesk {
             shards: read(&self.shards),
             bytes: read(&self.bytes),
             failures: read(&self.failures),
+            lost: read(&self.lost),
             waiting: read(&self.waiting),
         }
     }

@@ -43,6 +43,7 @@ pub(crate) async fn run(
 ) {
     let pace = Pace::new(Arc::clone(&shared.clock), shared.options.repair_bytes_per_second);
     let mut backoff = Backoff::default();
+    let mut pause = interval;
     loop {
         let passed = tokio::select! {
             _ = stopping.wait_for(|stop| *stop) => return,
@@ -50,23 +51,33 @@ pub(crate) async fn run(
         };
         match passed {
             Ok(Pass::CutShort) => continue,
-            Ok(Pass::Whole) => {}
+            Ok(Pass::Whole) => pause = interval,
+            Ok(Pass::Idle) => pause = (pause * 2).min(interval * IDLE_INTERVALS_MAX),
             // What was rebuilt meanwhile is found sound next time.
-            Err(error) => tracing::debug!(%error, "no repair this time"),
+            Err(error) => {
+                pause = interval;
+                tracing::debug!(%error, "no repair this time");
+            }
         }
         backoff.prune(shared.clock.monotonic());
         tokio::select! {
             _ = stopping.wait_for(|stop| *stop) => return,
-            () = shared.clock.sleep(interval) => {}
+            () = shared.clock.sleep(pause) => {}
             () = shared.repair.wake.notified() => {}
         }
     }
 }
 
+/// While nothing can be done the queue is read less often, up to this many intervals apart: it may
+/// be long, and wait for a disk that is away for days.
+const IDLE_INTERVALS_MAX: u32 = 12;
+
 /// How a pass over the queue ended.
 enum Pass {
     /// At the end of the queue.
     Whole,
+    /// At the end of the queue, and nothing could be done.
+    Idle,
     /// Before it, to look at the head again.
     CutShort,
 }
@@ -86,14 +97,18 @@ async fn pass(
         let page = Page::new(&map, backoff, &page.items, shared.clock.monotonic());
         waiting += page.waiting;
         did_repair |= !page.plans.is_empty();
-        waiting += repair_all(shared, &map, pace, backoff, page.plans).await?;
+        let until = started + PASS_MAX;
+        let done = repair_all(shared, &map, pace, backoff, page.plans, until).await?;
+        waiting += done.waiting;
+        if done.is_cut_short {
+            return Ok(Pass::CutShort);
+        }
         if after.is_none() {
             shared.repair.waiting.store(waiting, Ordering::Relaxed);
             metrics::gauge!("drystone_repair_waiting_extents").set(waiting as f64);
-            return Ok(Pass::Whole);
+            return Ok(if did_repair { Pass::Whole } else { Pass::Idle });
         }
-        let spent = shared.clock.monotonic().saturating_sub(started);
-        if did_repair && spent > PASS_MAX {
+        if did_repair && shared.clock.monotonic() > until {
             return Ok(Pass::CutShort);
         }
     }
@@ -116,27 +131,44 @@ impl Page {
     }
 }
 
-/// Carries out the plans; how many extents still lack something that could have been repaired.
+/// What became of the plans of a page.
+#[derive(Default)]
+struct Done {
+    /// Extents that still lack something that could have been repaired.
+    waiting: u64,
+    /// Whether time was up before all plans were begun.
+    is_cut_short: bool,
+}
+
+/// Carries out the plans, of those that aren't urgent only what can be begun before `until`.
 async fn repair_all(
     shared: &Arc<Shared>,
     map: &ClusterMap,
     pace: &Pace,
     backoff: &mut Backoff,
     plans: Vec<RepairPlan>,
-) -> Result<u64, MetadataError> {
-    let mut waiting = 0;
+    until: Duration,
+) -> Result<Done, MetadataError> {
+    let mut all = Done::default();
     let mut done: Vec<RepairedExtent> = Vec::new();
     let mut told = shared.clock.monotonic();
     let repairs: Vec<_> = plans
         .into_iter()
         .map(|plan| async move {
+            if !plan.is_urgent && shared.clock.monotonic() > until {
+                return (plan, None);
+            }
             let repaired = repair_extent(shared, map, &plan, pace).await;
-            (plan, repaired)
+            (plan, Some(repaired))
         })
         .collect();
     let mut repairs = stream::iter(repairs).buffer_unordered(EXTENTS_AT_ONCE);
     while let Some((plan, repaired)) = repairs.next().await {
         let extent = plan.extent.id;
+        let Some(repaired) = repaired else {
+            all.is_cut_short = true;
+            continue;
+        };
         shared.repair.count(&repaired);
         if !repaired.slots.is_empty() {
             done.push(RepairedExtent { extent, slots: repaired.slots });
@@ -145,9 +177,9 @@ async fn repair_all(
         match repaired.failure {
             None => backoff.succeeded(extent),
             Some(failure) => {
-                waiting += 1;
+                all.waiting += 1;
                 let is_news = backoff.failed(extent, now);
-                report(&plan, failure, is_news);
+                report(&shared.repair, &plan, failure, is_news);
             }
         }
         if done.len() >= EXTENTS_PER_COMMAND || now.saturating_sub(told) > COMMAND_DELAY {
@@ -156,7 +188,7 @@ async fn repair_all(
         }
     }
     tell(shared, done).await?;
-    Ok(waiting)
+    Ok(all)
 }
 
 /// Takes repaired slots out of the queue.
@@ -192,10 +224,11 @@ impl RepairDesk {
 }
 
 /// Says once why an extent stays in the queue.
-fn report(plan: &RepairPlan, failure: RepairFailure, is_news: bool) {
+fn report(desk: &RepairDesk, plan: &RepairPlan, failure: RepairFailure, is_news: bool) {
     let extent = plan.extent.id;
     match failure {
         RepairFailure::Lost | RepairFailure::Contradiction if is_news => {
+            desk.lost.fetch_add(1, Ordering::Relaxed);
             tracing::error!(%extent, %failure, "an extent can't be repaired");
         }
         _ if is_news => tracing::warn!(%extent, %failure, "an extent is not repaired yet"),

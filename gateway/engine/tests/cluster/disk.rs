@@ -232,11 +232,14 @@ impl FakeDisk {
             }
             ShardRequest::Verify { extents, .. } => {
                 let held = state.shards.iter().filter(|(id, _)| extents.contains(&id.extent));
-                let state = |(id, stored): (&ShardId, &Stored)| {
+                let verified = |(id, stored): (&ShardId, &Stored)| {
                     let sound = stored.is_sound();
                     (*id, if sound { ShardState::Sound } else { ShardState::Damaged })
                 };
-                ShardResponse::Verified(held.map(state).collect())
+                let states = held.map(verified).collect();
+                // Whoever is told that a shard is sound may rely on it.
+                state.shards.values_mut().for_each(|stored| stored.durable = true);
+                ShardResponse::Verified(states)
             }
             ShardRequest::Damaged { after, limit, .. } => {
                 let damaged = state.shards.iter().filter(|(_, stored)| !stored.is_sound());

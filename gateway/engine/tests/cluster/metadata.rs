@@ -33,6 +33,16 @@ pub struct FakeMetadata {
     pub next_commit: Mutex<Option<Result<Outcome, MetadataError>>>,
 }
 
+/// The writer session of extents that the tables don't name.
+#[derive(Default)]
+enum Session {
+    #[default]
+    Open,
+    Ended,
+    /// These tables never opened it.
+    Unknown,
+}
+
 struct State {
     map: ClusterMap,
     objects: BTreeMap<ObjectKey, Version>,
@@ -43,7 +53,7 @@ struct State {
     /// What lacks shards now.
     lacking: BTreeMap<ExtentId, SlotSet>,
     committed: BTreeSet<ExtentId>,
-    session_ended: bool,
+    session: Session,
     /// Whether nothing is answered.
     is_down: bool,
     /// Goes down at the next command of this kind.
@@ -73,10 +83,12 @@ impl State {
             ExtentState::Owned
         } else if self.garbage.keys().any(|key| key.extent == id) {
             ExtentState::Garbage
-        } else if self.session_ended {
-            ExtentState::Ownerless
         } else {
-            ExtentState::InFlight
+            match self.session {
+                Session::Open => ExtentState::InFlight,
+                Session::Ended => ExtentState::Ownerless,
+                Session::Unknown => ExtentState::Foreign,
+            }
         }
     }
 
@@ -124,7 +136,7 @@ impl FakeMetadata {
             repairs: Vec::new(),
             lacking: BTreeMap::new(),
             committed: BTreeSet::new(),
-            session_ended: false,
+            session: Session::Open,
             is_down: false,
             goes_down_at_repaired: false,
             state_queries: 0,
@@ -170,7 +182,12 @@ impl FakeMetadata {
 
     /// Ends the writer session: what isn't committed by now never is.
     pub fn end_session(&self) {
-        self.state.lock().expect("no panic").session_ended = true;
+        self.state.lock().expect("no panic").session = Session::Ended;
+    }
+
+    /// As after tables were put back from an old copy.
+    pub fn forget_session(&self) {
+        self.state.lock().expect("no panic").session = Session::Unknown;
     }
 
     pub fn set_down(&self, is_down: bool) {
