@@ -470,6 +470,8 @@ impl Life {
         }
         let states = outcome.unwrap_or_default();
         let damaged = store.damaged(None, 10_000).map_err(|error| error.to_string())?;
+        // What can't be made durable any more, a moved copy included, is not called sound.
+        let is_stuck = store.report().health == DiskHealth::ReadOnly;
         let same = self.model.shards.iter().filter(|(other, _)| other.extent == id.extent);
         for (id, entry) in same {
             let state = states.iter().find(|(found, _)| found == id).map(|(_, state)| *state);
@@ -478,12 +480,12 @@ impl Life {
                 | (Fate::Absent | Fate::Gone, None)
                 | (Fate::Open | Fate::Damaged | Fate::Haunted, _) => true,
                 (Fate::Kept | Fate::Answered, Some(ShardState::Damaged)) => {
-                    self.excuse.misread || self.excuse.unsynced_lost
+                    self.excuse.misread || self.excuse.unsynced_lost || is_stuck
                 }
                 (Fate::Kept | Fate::Answered, None) | (Fate::Absent | Fate::Gone, Some(_)) => false,
             };
             ensure!(fits, "shard {id}, which is {:?}, is verified as {state:?}", entry.fate);
-            let told = state != Some(ShardState::Damaged) || damaged.contains(id);
+            let told = state != Some(ShardState::Damaged) || damaged.contains(id) || is_stuck;
             ensure!(told, "shard {id} is verified as damaged and not listed so");
         }
         Ok(())
