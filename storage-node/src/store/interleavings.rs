@@ -13,6 +13,7 @@ use model::checksum::block_checksums;
 use model::coding::Coding;
 use model::ids::{ClusterId, DiskId, DiskUuid, ExtentId, PgId, SessionId, ShardId};
 use model::shard::{LogPosition, ShardAppend, ShardError, ShardRead};
+use shuttle::rand::Rng as _;
 use shuttle::scheduler::RandomScheduler;
 use shuttle::{Config, Runner};
 use tokio::sync::oneshot;
@@ -26,8 +27,10 @@ use super::read::Access;
 use super::shared::Shared;
 use super::{recover, write_until_closed};
 use crate::compact;
+use crate::lock::lock;
 use crate::options::{DiskIdentity, StoreOptions};
 use crate::switches::{Bug, Switches};
+use crate::sync::Mutex;
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::wait;
 
@@ -128,6 +131,48 @@ fn check(shared: &Shared, sequence: u32) -> Result<(), ShardError> {
     Ok(())
 }
 
+/// A client whose append was answered by one run of the disk asks another for the sync.
+fn sync_across_a_restart(orders: usize, bug: Option<Bug>) {
+    explore(orders, move || {
+        let mut chance = shuttle::rand::thread_rng();
+        // What a crash keeps differs as well.
+        let disk = SimulatedDisk::new(chance.gen_range(0..u64::MAX));
+        let (before_end, before_sync) = (chance.gen_range(0..60), chance.gen_range(0..3000));
+        let first = open_with(&disk, bug);
+        let handles = |run: &Running| (Arc::clone(&run.shared), Arc::clone(&run.queue));
+        let current = Arc::new(Mutex::new(handles(&first)));
+        let node = Arc::clone(&current);
+        let client = thread::spawn(move || {
+            let (shared, queue) = lock(&node).clone();
+            let position = append(&queue, 1, false)?;
+            let incarnation = shared.incarnation;
+            (0..before_sync).for_each(|_| thread::yield_now());
+            let (shared, queue) = lock(&node).clone();
+            if !shared.is_durable_to(incarnation, position)? {
+                ask(&queue, JobKind::Sync)?;
+            }
+            Ok::<(), ShardError>(())
+        });
+        (0..before_end).for_each(|_| thread::yield_now());
+        first.end(true);
+        disk.crash();
+        let second = open_with(&disk, bug);
+        // The log grows past where the first run had ended.
+        for sequence in [2, 3] {
+            append(&second.queue, sequence, true).expect("appended");
+        }
+        *lock(&current) = handles(&second);
+        let answer = client.join().expect("no panic");
+        second.end(true);
+        disk.crash();
+        let third = open(&disk);
+        if answer.is_ok() {
+            check(&third.shared, 1).expect("it was acknowledged");
+        }
+        third.end(true);
+    });
+}
+
 fn commit_in_groups(orders: usize, bug: Option<Bug>) {
     explore(orders, move || {
         let disk = SimulatedDisk::new(1);
@@ -173,6 +218,17 @@ fn commit_in_groups(orders: usize, bug: Option<Bug>) {
         }
         running.end(true);
     });
+}
+
+#[test]
+fn a_sync_for_an_earlier_run_acknowledges_nothing() {
+    sync_across_a_restart(300, None);
+}
+
+#[test]
+#[should_panic(expected = "it was acknowledged")]
+fn a_sync_that_ignores_the_run_is_found() {
+    sync_across_a_restart(1000, Some(Bug::OldRunAccepted));
 }
 
 #[test]

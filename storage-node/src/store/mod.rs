@@ -57,7 +57,6 @@ use crate::index::DamagedRegion;
 use crate::lock::lock;
 use crate::options::{DiskIdentity, StoreOptions};
 use crate::scrub::{self, Neighbours, ScrubControl};
-use crate::switches::Bug;
 use crate::sync::thread::{Builder, JoinHandle};
 use crate::sync::{Mutex, wait};
 use checkpoint::Checkpointer;
@@ -191,16 +190,8 @@ impl Store {
         incarnation: Incarnation,
         position: LogPosition,
     ) -> Result<(), ShardError> {
-        if incarnation != self.shared.incarnation
-            && !self.shared.options.breaks(Bug::OldRunAccepted)
-        {
-            return Err(ShardError::WrongIncarnation(self.disk_id()));
-        }
-        if position <= self.shared.durable() {
+        if self.shared.is_durable_to(incarnation, position)? {
             return Ok(());
-        }
-        if position > self.shared.end() {
-            return Err(ShardError::Invalid("the position lies behind the end of the log"));
         }
         self.enqueue(JobKind::Sync, 1).await.map(drop)
     }

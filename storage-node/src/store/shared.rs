@@ -15,6 +15,7 @@ use crate::lock::lock;
 use crate::meter::Meter;
 use crate::options::{DiskIdentity, StoreOptions};
 use crate::segment::SegmentFiles;
+use crate::switches::Bug;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
@@ -44,6 +45,23 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn durable(&self) -> LogPosition {
         self.durable.load(Ordering::Acquire)
+    }
+
+    /// Whether everything before a position that run `incarnation` answered is durable already. A
+    /// position of another run says nothing: what it stood for may be lost, and the log have grown
+    /// past it since.
+    pub(crate) fn is_durable_to(
+        &self,
+        incarnation: Incarnation,
+        position: LogPosition,
+    ) -> Result<bool, ShardError> {
+        if incarnation != self.incarnation && !self.options.breaks(Bug::OldRunAccepted) {
+            return Err(ShardError::WrongIncarnation(self.identity.disk));
+        }
+        if position > self.end() {
+            return Err(ShardError::Invalid("the position lies behind the end of the log"));
+        }
+        Ok(position <= self.durable())
     }
 
     pub(crate) fn end(&self) -> LogPosition {
