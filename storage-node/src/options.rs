@@ -43,6 +43,9 @@ pub struct StoreOptions {
     /// Free bytes below which the disk takes deletes only; without a value, 2 % of the capacity,
     /// between 64 MiB and 8 GiB.
     pub reserve_bytes: Option<u64>,
+    /// Bytes of the file that is given up when a disk can't be opened for want of space: enough for
+    /// the superblock, a commit of the index and some thousand tombstones. 0: none.
+    pub spare_bytes: u64,
     /// How long a deleted shard stays on the disk, and recoverable.
     pub grace: Duration,
     /// Bytes a second that compaction copies while there is space; more as space runs out, and
@@ -79,6 +82,7 @@ impl Default for StoreOptions {
             queue_wait: Duration::from_secs(5),
             reads_parallel: 16,
             reserve_bytes: None,
+            spare_bytes: 8 << 20,
             grace: Duration::from_mins(10),
             compaction_bytes_per_second: 64 << 20,
             compaction_garbage_percent: 40,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use model::shard::{DiskHealth, ShardError};
-use storage_node::StoreOptions;
-use wire::disk::{Disk, DiskFaults, RealDisk, SimulatedDisk};
+use storage_node::{StoreOptions, Switches};
+use wire::disk::{Disk, DiskFaults, OpenMode, RealDisk, SimulatedDisk};
 
 use crate::world::{DISK, extent, id, open, open_with, put, shard, small, wait, whole};
 
@@ -39,6 +39,83 @@ fn a_failed_write_makes_the_disk_read_only() {
     assert_eq!(put(&store, id(1, 2, 0), 1000), Err(ShardError::ReadOnly(DISK)));
     assert_eq!(store.report().health, DiskHealth::ReadOnly);
     whole(&store, id(1, 1, 0), 1000).expect("reads go on");
+}
+
+/// Opening runs out of space at every one of its steps: the spare file's space is enough to do it
+/// again from the start, whatever the first attempt has left behind.
+#[test]
+fn a_disk_opens_wherever_its_space_ends() {
+    let options = StoreOptions { spare_bytes: 6 << 20, ..small() };
+    let mut given_up = 0;
+    let steps = (0..120).map(|step| step * 37_003);
+    for (left, is_index_lost) in [100, 200, 4_200, 4_300]
+        .into_iter()
+        .chain(steps)
+        .flat_map(|left| [(left, false), (left, true)])
+    {
+        let disk = SimulatedDisk::new(1);
+        let store = open_with(Arc::new(disk.clone()), options).expect("opened");
+        for number in 0..10 {
+            put(&store, id(1, number, 0), 3000).expect("put");
+        }
+        store.abort();
+        drop(store);
+        let shards = disk.subdirectory("shards").expect("there");
+        if is_index_lost {
+            shards.remove("index.redb").expect("there");
+        }
+        let space = disk.space().expect("space");
+        let capacity_bytes = space.capacity_bytes - space.free_bytes + left;
+        disk.set_faults(DiskFaults { capacity_bytes, ..DiskFaults::default() });
+        let has_spare = || shards.list().expect("names").iter().any(|name| name == "spare");
+        assert!(has_spare());
+        let store = open_with(Arc::new(disk.clone()), options);
+        let store = store.unwrap_or_else(|error| panic!("{left} bytes left: {error}"));
+        given_up += u32::from(!has_spare());
+        for number in 0..10 {
+            whole(&store, id(1, number, 0), 3000).expect("kept");
+        }
+        assert_eq!(store.damaged_regions(), []);
+    }
+    assert!(given_up > 20, "only {given_up} wanted it");
+}
+
+/// A checkpoint on a full file system has the spare file's space, or doesn't begin.
+#[test]
+fn a_checkpoint_never_meets_a_full_file_system() {
+    for spare_bytes in [0, 6 << 20] {
+        let disk = SimulatedDisk::new(1);
+        let options = StoreOptions {
+            spare_bytes,
+            checkpoint_log_bytes: 1 << 30,
+            checkpoint_changes: 15,
+            switches: Switches { in_step: true, ..Switches::default() },
+            ..small()
+        };
+        let store = open_with(Arc::new(disk.clone()), options).expect("opened");
+        for number in 0..10 {
+            put(&store, id(1, number, 0), 3000).expect("put");
+        }
+        // Others take all that is left, and nobody has looked since.
+        let space = disk.space().expect("space");
+        let capacity_bytes = space.capacity_bytes - space.free_bytes;
+        disk.set_faults(DiskFaults { capacity_bytes, ..DiskFaults::default() });
+        let index = || {
+            let file = disk.open("shards/index.redb", OpenMode::Read).expect("there");
+            let mut bytes = vec![0; file.length().expect("length") as usize];
+            file.read_exact_at(&mut bytes, 0).expect("read");
+            bytes
+        };
+        let before = index();
+        let extents = (0..5).map(|number| extent(1, number)).collect();
+        wait(store.delete(extents)).expect("there is room in the segment");
+        wait(store.delete(Vec::new())).expect("a job behind the checkpoint");
+        assert_eq!(store.report().health, DiskHealth::Full, "{:?}", store.report().reason);
+        let names = disk.subdirectory("shards").and_then(|shards| shards.list()).expect("listed");
+        assert!(!names.iter().any(|name| name == "spare"));
+        assert_eq!(index() != before, spare_bytes > 0, "whether the index was written");
+        store.abort();
+    }
 }
 
 #[test]

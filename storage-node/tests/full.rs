@@ -23,6 +23,7 @@ fn options() -> StoreOptions {
         reserve_bytes: Some(8 << 20),
         grace: Duration::ZERO,
         compaction_bytes_per_second: 0,
+        spare_bytes: 1 << 20,
         ..small()
     }
 }
@@ -62,11 +63,22 @@ fn child() {
     store.abort();
     // With it go its open files, which would hold the space of what is removed.
     drop(store);
+    while other.write_all(&[1; 4096]).is_ok() {}
+    // It opens in the space of its spare file, reads, and deletes.
+    let store = open_with(disk(), options()).expect("opened without a free byte");
+    assert_eq!(store.report().health, DiskHealth::Full);
+    for number in 20..kept {
+        whole(&store, id(1, number, 0), SHARD_BYTES).expect("kept");
+    }
+    wait(store.delete(vec![extent(1, 20)])).expect("deletes go on");
+    assert!(!directory.join("disk/shards/spare").exists());
+    store.abort();
+    drop(store);
     // It opens again when there is space, and compaction makes more of it.
     drop(other);
     std::fs::remove_file(directory.join("other")).expect("removed");
     let store = open_with(disk(), options()).expect("opened");
-    for number in 20..kept / 2 {
+    for number in 21..kept / 2 {
         wait(store.delete(vec![extent(1, number)])).expect("deleted");
     }
     let before = disk().space().expect("space").free_bytes;
@@ -74,6 +86,7 @@ fn child() {
     let after = disk().space().expect("space").free_bytes;
     assert!(after > before + (2 << 20), "{before} free before and {after} after");
     store.look_after();
+    assert!(directory.join("disk/shards/spare").exists());
     put(&store, id(2, 0, 0), SHARD_BYTES).expect("there is space again");
     for number in kept / 2..kept {
         whole(&store, id(1, number, 0), SHARD_BYTES).expect("kept");

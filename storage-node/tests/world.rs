@@ -29,6 +29,7 @@ pub fn small() -> StoreOptions {
         segment_bytes: 64 << 10,
         checkpoint_log_bytes: 48 << 10,
         index_cache_bytes: 1 << 20,
+        spare_bytes: 0,
         ..StoreOptions::default()
     }
 }

@@ -272,6 +272,9 @@ impl StorageNode {
                 ShardResponse::ScrubOrdered
             }
             ShardRequest::Status => ShardResponse::Status(self.reports()),
+            ShardRequest::Groups { disk, after, limit } => {
+                ShardResponse::Groups(self.store(disk)?.groups(after, limit).await?)
+            }
         })
     }
 }

@@ -49,7 +49,7 @@ impl Store {
         self.shared.health.check_read()?;
         let bytes: u64 = reads.iter().map(answered_bytes).sum();
         if reads.len() > BATCH_MAX || bytes > READ_BYTES_MAX {
-            return Err(ShardError::Invalid("a read has at most 4096 ranges and 64 MiB"));
+            return Err(ShardError::Invalid("a read has at most 4096 ranges and 64 MiB".into()));
         }
         let mut answers: Vec<Option<Answer>> = vec![None; reads.len()];
         if bytes <= INLINE_READ_BYTES_MAX {

@@ -38,6 +38,7 @@ mod read;
 mod recover;
 mod replay;
 mod shared;
+mod spare;
 mod superblock;
 mod verify;
 mod watched;
@@ -107,6 +108,7 @@ impl Store {
         let (shared, log_end) =
             recover::recover(&disk, identity, options, clock, first_checkpoint_in, changed)?;
         let shared = Arc::new(shared);
+        shared.keep_spare();
         let queue = Arc::new(Queue::default());
         let (checkpointer, checkpoint_thread) =
             Checkpointer::start(Arc::clone(&shared), Arc::clone(&queue))?;
@@ -169,7 +171,7 @@ impl Store {
     ) -> Result<(Incarnation, LogPosition), ShardError> {
         self.shared.health.check_append()?;
         if shards.is_empty() || shards.len() > BATCH_MAX {
-            return Err(ShardError::Invalid("an append has 1 to 4096 shards"));
+            return Err(ShardError::Invalid("an append has 1 to 4096 shards".into()));
         }
         let bytes: u64 = shards.iter().map(|shard| shard.payload.len() as u64).sum();
         let shards = if bytes > INLINE_VERIFY_BYTES_MAX {
@@ -200,7 +202,7 @@ impl Store {
     pub async fn delete(&self, extents: Vec<ExtentId>) -> Result<(), ShardError> {
         self.shared.health.check_write()?;
         if extents.len() > BATCH_MAX {
-            return Err(ShardError::Invalid("a delete has at most 4096 extents"));
+            return Err(ShardError::Invalid("a delete has at most 4096 extents".into()));
         }
         let cost = extents.len() as u64 / 32 + 1;
         self.enqueue(JobKind::Delete { extents }, cost).await.map(drop)
@@ -222,6 +224,21 @@ impl Store {
                 shared.index.pg(pg, after, limit).map_err(|error| shared.index_failed(&error))?;
             drop(permit);
             Ok(shards.into_iter().map(|(id, location)| (id, location.payload_bytes)).collect())
+        });
+        self.unless_stalled(work).await??
+    }
+
+    /// At most `limit` PGs behind `after` that the disk holds shards of, ascending.
+    pub async fn groups(&self, after: Option<PgId>, limit: u32) -> Result<Vec<PgId>, ShardError> {
+        self.shared.health.check_read()?;
+        let permit = self.reader().await?;
+        let shared = Arc::clone(&self.shared);
+        let work = self.blocking(move || {
+            let limit = limit.min(INVENTORY_MAX) as usize;
+            let groups =
+                shared.index.groups(after, limit).map_err(|error| shared.index_failed(&error))?;
+            drop(permit);
+            Ok(groups)
         });
         self.unless_stalled(work).await??
     }
@@ -273,6 +290,7 @@ impl Store {
             self.shared.health.worsen(DiskHealth::Failed, "its directory is gone");
         }
         self.shared.look_at_space();
+        self.shared.keep_spare();
         self.shared.meter.queue_jobs.set(self.queue.len() as f64);
         if self.queue.len() == 0 {
             let (answer, answered) = oneshot::channel();
@@ -317,7 +335,7 @@ impl Store {
     async fn enqueue(&self, kind: JobKind, cost: u64) -> Result<LogPosition, ShardError> {
         let disk = self.disk_id();
         if cost > u64::from(self.places_max) {
-            return Err(ShardError::Invalid("the request is larger than the disk's queue"));
+            return Err(ShardError::Invalid("the request is larger than the disk's queue".into()));
         }
         let permit = self.place(cost as u32).await?;
         let (answer, answered) = oneshot::channel();
@@ -407,20 +425,22 @@ fn check_shards(shards: &[ShardAppend]) -> Result<(), ShardError> {
 
 fn check_shard(shard: &ShardAppend) -> Result<(), ShardError> {
     let geometry = StripeGeometry::new(shard.coding, shard.stripe_bytes)
-        .ok_or(ShardError::Invalid("no stripe has that length"))?;
+        .ok_or(ShardError::Invalid("no stripe has that length".into()))?;
     if shard.id.stripe >= EXTENT_STRIPES_MAX {
-        return Err(ShardError::Invalid("an extent has fewer stripes"));
+        return Err(ShardError::Invalid("an extent has fewer stripes".into()));
     }
     if shard.payload.is_empty()
         || shard.payload.len() != geometry.stored_bytes(shard.id.slot) as usize
     {
-        return Err(ShardError::Invalid("the shard's length doesn't follow from its stripe"));
+        return Err(ShardError::Invalid(
+            "the shard's length doesn't follow from its stripe".into(),
+        ));
     }
     if shard.owner.len() > OWNER_BYTES_MAX {
-        return Err(ShardError::Invalid("the owner is too long"));
+        return Err(ShardError::Invalid("the owner is too long".into()));
     }
     if !blocks_verify(shard.id, 0, &shard.payload, &shard.checksums) {
-        return Err(ShardError::Invalid("a checksum fails"));
+        return Err(ShardError::Invalid("a checksum fails".into()));
     }
     Ok(())
 }

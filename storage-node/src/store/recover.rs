@@ -14,10 +14,11 @@ use tokio::sync::Notify;
 use wire::clock::Clock;
 use wire::disk::{Disk, DiskFile, OpenMode};
 
-use super::health::{Health, is_shortage};
+use super::health::{Health, is_out_of_space, is_shortage};
 use super::ledger::Ledger;
 use super::replay::{Replay, ReplayEnd};
 use super::shared::Shared;
+use super::spare;
 use super::superblock::{self, Superblock, SuperblockError};
 use crate::compact::Compaction;
 use crate::index::{Checkpoint, DamagedRegion, Index, IndexError, SavedIndex};
@@ -29,7 +30,7 @@ use crate::segment::{
 };
 use crate::switches::Bug;
 use crate::sync::Mutex;
-use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::{AtomicBool, AtomicU64};
 
 /// Where shards are kept in a disk's directory.
 pub(crate) const DIRECTORY: &str = "shards";
@@ -86,6 +87,8 @@ pub(crate) struct LogEnd {
 }
 
 /// Opens the disk and brings it to a state in which it can be read and appended to.
+///
+/// A file system that others have filled to the last byte gets the spare file's space for it.
 pub(crate) fn recover(
     disk: &dyn Disk,
     identity: DiskIdentity,
@@ -95,6 +98,31 @@ pub(crate) fn recover(
     changed: Arc<Notify>,
 ) -> Result<(Shared, LogEnd), OpenError> {
     let directory = disk.subdirectory(DIRECTORY)?;
+    let first_attempt = recover_in(
+        Arc::clone(&directory),
+        identity,
+        options,
+        Arc::clone(&clock),
+        first_checkpoint_in,
+        Arc::clone(&changed),
+    );
+    match first_attempt {
+        Err(error) if error.is_out_of_space() && spare::give_up(&*directory)? => {
+            tracing::warn!(disk = %identity.disk, %error, "the spare file's space is given up to open");
+            recover_in(directory, identity, options, clock, first_checkpoint_in, changed)
+        }
+        outcome => outcome,
+    }
+}
+
+fn recover_in(
+    directory: Arc<dyn Disk>,
+    identity: DiskIdentity,
+    options: StoreOptions,
+    clock: Arc<dyn Clock>,
+    first_checkpoint_in: Duration,
+    changed: Arc<Notify>,
+) -> Result<(Shared, LogEnd), OpenError> {
     let mut segments: Vec<u64> =
         directory.list()?.iter().filter_map(|name| segment_number(name)).collect();
     segments.sort_unstable();
@@ -158,6 +186,7 @@ pub(crate) fn recover(
         durable: AtomicU64::new(end.position),
         end: AtomicU64::new(end.position),
         space: Mutex::default(),
+        has_spare: AtomicBool::new(false),
     };
     shared.look_at_space();
     for region in lock(&shared.ledger).damage() {
@@ -220,12 +249,32 @@ fn open_index(
     Ok((index, SavedIndex::default()))
 }
 
+impl OpenError {
+    /// Whether all that was wanting is space.
+    fn is_out_of_space(&self) -> bool {
+        match self {
+            Self::Io(error)
+            | Self::Superblock(SuperblockError::Io(error))
+            | Self::Index(IndexError::Io(error)) => is_out_of_space(error),
+            Self::Index(IndexError::Database(error)) => {
+                matches!(&**error, redb::Error::Io(error) if is_out_of_space(error))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Whether an error tells of the machine or of space, and nothing of the index.
+fn says_nothing(error: &io::Error) -> bool {
+    is_shortage(error) || is_out_of_space(error)
+}
+
 /// What was wanting when the index could not be opened, if it was that; else the error.
 fn wanting(error: IndexError) -> Result<io::Error, IndexError> {
     match error {
-        IndexError::Io(error) if is_shortage(&error) => Ok(error),
+        IndexError::Io(error) if says_nothing(&error) => Ok(error),
         IndexError::Database(error) => match *error {
-            redb::Error::Io(error) if is_shortage(&error) => Ok(error),
+            redb::Error::Io(error) if says_nothing(&error) => Ok(error),
             error => Err(IndexError::Database(Box::new(error))),
         },
         error => Err(error),

@@ -9,6 +9,7 @@ use wire::disk::{Disk, DiskSpace};
 
 use super::health::Health;
 use super::ledger::Ledger;
+use super::spare;
 use crate::compact::Compaction;
 use crate::index::{DamagedRegion, Index, IndexError};
 use crate::lock::lock;
@@ -17,7 +18,7 @@ use crate::options::{DiskIdentity, StoreOptions};
 use crate::segment::SegmentFiles;
 use crate::switches::Bug;
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// One disk, as its writer, its readers and its checkpoints see it.
 pub(crate) struct Shared {
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     /// The end of the log.
     pub(crate) end: AtomicU64,
     pub(crate) space: Mutex<DiskSpace>,
+    /// Whether the spare file is known to be there.
+    pub(crate) has_spare: AtomicBool,
     pub(crate) compaction: Compaction,
     /// How far scrub is, in its own form: saved with each checkpoint and found again at the start.
     pub(crate) scrub_state: Mutex<Vec<u8>>,
@@ -59,7 +62,7 @@ impl Shared {
             return Err(ShardError::WrongIncarnation(self.identity.disk));
         }
         if position > self.end() {
-            return Err(ShardError::Invalid("the position lies behind the end of the log"));
+            return Err(ShardError::Invalid("the position lies behind the end of the log".into()));
         }
         Ok(position <= self.durable())
     }
@@ -104,6 +107,38 @@ impl Shared {
             // A little above the line, so that the state doesn't flap on it.
             self.health.space_returned();
         }
+    }
+
+    /// Lays the spare file down again once there is space for it.
+    pub(crate) fn keep_spare(&self) {
+        let bytes = self.options.spare_bytes;
+        if bytes > 0
+            && self.health.get() == DiskHealth::Ok
+            && !self.has_spare.load(Ordering::Relaxed)
+        {
+            // Without one the disk works as well, and the next look tries again.
+            let kept = spare::keep(&*self.disk, bytes).is_ok();
+            self.has_spare.store(kept, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the index may grow by so much, by what the file system says now: others may share
+    /// it. The spare file is given up where that makes the difference, as a checkpoint is what
+    /// gives segments back.
+    pub(crate) fn has_room(&self, bytes: u64) -> bool {
+        self.look_at_space();
+        let free = lock(&self.space).free_bytes;
+        if free >= bytes {
+            return true;
+        }
+        let spare = self.options.spare_bytes;
+        if spare == 0 || free + spare < bytes || !matches!(spare::give_up(&*self.disk), Ok(true)) {
+            return false;
+        }
+        tracing::warn!(disk = %self.identity.disk, "the spare file's space is given up for a checkpoint");
+        self.has_spare.store(false, Ordering::Relaxed);
+        self.look_at_space();
+        lock(&self.space).free_bytes >= bytes
     }
 
     /// What the node reports of the disk.

@@ -403,13 +403,11 @@ impl Log {
             || changes >= options.checkpoint_changes
             || self.checkpoint_wanted
             || aged;
-        let free = lock(&self.shared.space).free_bytes;
-        let needed = checkpoint_bytes(changes);
         // redb gives up for good when space runs out under it: rather replay more log later.
         if due
-            && free >= needed
             && !self.shared.index.is_frozen()
             && self.shared.health.check_write().is_ok()
+            && self.shared.has_room(checkpoint_bytes(changes))
         {
             // A failure has changed the disk's health, and is told there.
             let _ = self.begin_checkpoint();
