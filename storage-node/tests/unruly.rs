@@ -18,6 +18,8 @@ pub struct Mood {
     pub refuses: AtomicI64,
     /// Reads of segments that come back with a flipped bit, though the disk holds the right one.
     pub flips: AtomicI64,
+    /// A file and a byte of it that the page cache has wrong, until it forgets the whole page.
+    pub cached_flip: Mutex<Option<(&'static str, u64)>>,
     /// Where segments end too early.
     pub cut_at: Mutex<Option<u64>>,
     /// Where segments can't be read: from and to.
@@ -114,8 +116,7 @@ impl Disk for Unruly {
         self.mood.pass();
         self.mood.feed(name, EMFILE)?;
         let inner = self.inner.open(name, mode)?;
-        let is_segment = name.starts_with("seg-");
-        Ok(Arc::new(UnrulyFile { inner, mood: Arc::clone(&self.mood), is_segment }))
+        Ok(Arc::new(UnrulyFile { inner, mood: Arc::clone(&self.mood), name: name.to_owned() }))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -161,14 +162,14 @@ impl Disk for Unruly {
 struct UnrulyFile {
     inner: Arc<dyn DiskFile>,
     mood: Arc<Mood>,
-    is_segment: bool,
+    name: String,
 }
 
 impl DiskFile for UnrulyFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.mood.pass();
         let count = self.inner.read_at(buffer, offset)?;
-        if !self.is_segment {
+        if !self.name.starts_with("seg-") {
             return Ok(count);
         }
         self.mood.feed("seg-", ENOMEM)?;
@@ -181,6 +182,12 @@ impl DiskFile for UnrulyFile {
         }
         if self.mood.flips.fetch_sub(1, Ordering::SeqCst) > 0
             && let Some(byte) = buffer.get_mut(count / 2)
+        {
+            *byte ^= 1;
+        }
+        if let Some((name, at)) = *self.mood.cached_flip.lock().expect("flip")
+            && name == self.name
+            && let Some(byte) = at.checked_sub(offset).and_then(|at| buffer.get_mut(at as usize))
         {
             *byte ^= 1;
         }
@@ -204,6 +211,10 @@ impl DiskFile for UnrulyFile {
     }
 
     fn forget_cached(&self, offset: u64, length: u64) {
+        self.mood.cached_flip.lock().expect("flip").take_if(|(name, at)| {
+            let page = *at / 4096 * 4096;
+            *name == self.name && offset <= page && page + 4096 <= offset + length
+        });
         self.inner.forget_cached(offset, length);
     }
 

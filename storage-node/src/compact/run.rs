@@ -22,6 +22,7 @@ use crate::index::{DamagedRegion, IndexError, Location, SegmentUse};
 use crate::lock::lock;
 use crate::segment::{
     Kind, Patient, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, Scanned, Scanner, Seal,
+    distrust,
 };
 use crate::store::{Job, JobKind, Move, Queue, ShardMove, checkpoint_bytes};
 use crate::switches::Bug;
@@ -267,19 +268,38 @@ impl<'a> Work<'a> {
 
     fn carry_records(&mut self, file: &Arc<Patient>) -> Result<(), Halt> {
         let end = self.used.end.min(file.length()?);
-        let start = Some(self.used.start);
-        let reader = Arc::clone(file);
-        let mut scanner = Scanner::new(reader, self.seal, start, SEGMENT_HEADER_BYTES, end);
+        let mut scanner = self.scanner(file, SEGMENT_HEADER_BYTES, end);
         while let Some(item) = scanner.advance()? {
             match item {
                 Scanned::Record { offset, header } => self.record(offset, &header)?,
+                Scanned::Damage { offset, bytes, .. } => self.look_again(file, offset, bytes)?,
+            }
+        }
+        self.send()
+    }
+
+    fn scanner(&self, file: &Arc<Patient>, from: u64, end: u64) -> Scanner {
+        let reader = Arc::clone(file);
+        Scanner::new(reader, self.seal, Some(self.used.start), from, end)
+    }
+
+    /// No header was found here: what the device says counts, and not what memory made of it.
+    fn look_again(&mut self, file: &Arc<Patient>, offset: u64, bytes: u64) -> Result<(), Halt> {
+        distrust(&**file, offset, bytes);
+        let mut scanner = self.scanner(file, offset, offset + bytes);
+        while let Some(item) = scanner.advance()? {
+            match item {
+                Scanned::Record { offset, header } => {
+                    self.shared.was_a_flip(header.id, &self.location(offset, &header));
+                    self.record(offset, &header)?;
+                }
                 Scanned::Damage { offset, bytes, zero } => {
                     let zero = zero && !file.is_unreadable(offset, bytes);
                     self.region(offset, bytes, zero);
                 }
             }
         }
-        self.send()
+        Ok(())
     }
 
     fn region(&mut self, offset: u64, bytes: u64, zero: bool) {
@@ -354,31 +374,51 @@ impl<'a> Work<'a> {
 
     /// Hands over a shard, or what remains of one, if every byte of it is sound.
     fn push_shard(&mut self, offset: u64, header: &RecordHeader) -> Result<bool, Halt> {
-        let mut whole = vec![0u8; header.payload_at() + header.payload_bytes as usize];
-        let Some(file) = &self.file else {
+        let Some(file) = self.file.clone() else {
             return Ok(false);
         };
-        if file.read_at(&mut whole, offset)? < whole.len() {
+        let mut sound = self.sound_shard(&file, offset, header)?;
+        if sound.is_none() {
+            distrust(&*file, offset, header.record_bytes());
+            sound = self.sound_shard(&file, offset, header)?;
+            if let Some(record) = &sound {
+                self.shared.was_a_flip(header.id, &record.from);
+            }
+        }
+        let Some(record) = sound else {
             return Ok(false);
+        };
+        self.push(Move::Shard(record), header.record_bytes())?;
+        Ok(true)
+    }
+
+    /// A record of a shard, read once; `None` when a byte of it is wrong.
+    fn sound_shard(
+        &self,
+        file: &Patient,
+        offset: u64,
+        header: &RecordHeader,
+    ) -> Result<Option<ShardMove>, Halt> {
+        let mut whole = vec![0u8; header.payload_at() + header.payload_bytes as usize];
+        if file.read_at(&mut whole, offset)? < whole.len() {
+            return Ok(None);
         }
         let whole = Bytes::from(whole);
         // The header is read again with the rest: what was verified is what is copied.
         if RecordHeader::decode(self.seal, &whole) != Some(*header) {
-            return Ok(false);
+            return Ok(None);
         }
         let body = whole.slice(RECORD_HEADER_BYTES..header.payload_at());
         let payload = whole.slice(header.payload_at()..);
         let Some(checksums) = header.checksums(self.seal, &body) else {
-            return Ok(false);
+            return Ok(None);
         };
         if !blocks_verify(header.id, 0, &payload, &checksums) {
-            return Ok(false);
+            return Ok(None);
         }
         let owner = body.slice(..usize::from(header.owner_bytes));
         let from = self.location(offset, header);
-        let record = ShardMove { from, header: *header, owner, checksums, payload };
-        self.push(Move::Shard(record), header.record_bytes())?;
-        Ok(true)
+        Ok(Some(ShardMove { from, header: *header, owner, checksums, payload }))
     }
 
     fn push(&mut self, record: Move, bytes: u64) -> Result<(), Halt> {

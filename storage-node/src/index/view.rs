@@ -160,6 +160,26 @@ impl Index {
         }
     }
 
+    /// At most `limit` PGs behind `after` that there are shards of, ascending. For recovery: each
+    /// takes a look-up of its own.
+    pub fn groups(&self, after: Option<PgId>, limit: usize) -> Result<Vec<PgId>, IndexError> {
+        let highest =
+            ExtentId { pg: PgId(u32::MAX), session: SessionId(u64::MAX), sequence: u32::MAX };
+        let last = ShardId { extent: highest, stripe: u16::MAX, slot: u8::MAX };
+        let mut groups: Vec<PgId> = Vec::new();
+        while groups.len() < limit {
+            let behind = groups.last().copied().or(after);
+            let Some(pg) = behind.map_or(Some(0), |pg| pg.0.checked_add(1)).map(PgId) else {
+                break;
+            };
+            let lowest = ExtentId { pg, ..ExtentId::default() };
+            let first = ShardId { extent: lowest, stripe: 0, slot: 0 };
+            let Some((id, _)) = self.range(first, last, 1)?.pop() else { break };
+            groups.push(id.extent.pg);
+        }
+        Ok(groups)
+    }
+
     /// At most `limit` shards from `first` to `last`, both included, in key order.
     fn range(
         &self,

@@ -3,6 +3,7 @@
 //! `FORMAT.md` is the byte table of what [`header`] and [`record`] encode and decode. Nothing
 //! here decides what is live, durable or cut: that is the store's business.
 
+pub mod distrust;
 pub mod files;
 pub mod header;
 pub mod patient;
@@ -11,6 +12,7 @@ pub mod scanner;
 
 pub(crate) mod fields;
 
+pub use distrust::distrust;
 pub use files::SegmentFiles;
 pub use header::{HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader};
 pub use patient::Patient;

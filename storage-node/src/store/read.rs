@@ -18,7 +18,7 @@ use super::health::is_shortage;
 use super::shared::Shared;
 use crate::index::Location;
 use crate::lock::lock;
-use crate::segment::{Kind, RECORD_HEADER_BYTES, RecordHeader, Seal};
+use crate::segment::{Kind, RECORD_HEADER_BYTES, RecordHeader, Seal, distrust};
 use crate::switches::Bug;
 
 /// Reads of so much are announced: asked for as a whole, the kernel takes them in fewer and larger
@@ -95,7 +95,7 @@ impl Shared {
                         return Err(self.unreadable(read.id, &location, &fault));
                     }
                     if now == location {
-                        self.forget_record(&location);
+                        self.distrust_record(&location);
                     }
                     is_second = now == location;
                     location = now;
@@ -119,8 +119,15 @@ impl Shared {
         }
     }
 
+    /// Has the next read of a record that failed ask the device.
+    pub(super) fn distrust_record(&self, location: &Location) {
+        if let Ok(file) = self.files.get(location.segment) {
+            distrust(&*file, u64::from(location.offset), u64::from(location.record_bytes));
+        }
+    }
+
     /// A record failed, and was sound when it was read again.
-    pub(super) fn was_a_flip(&self, id: ShardId, location: &Location) {
+    pub(crate) fn was_a_flip(&self, id: ShardId, location: &Location) {
         self.meter.failure("flip");
         tracing::warn!(
             disk = %self.identity.disk, shard = %id, segment = location.segment,
@@ -198,7 +205,17 @@ impl Shared {
         // Within the prefix, whose layout the checksums' decoding has verified.
         let owner_end = RECORD_HEADER_BYTES + usize::from(header.owner_bytes);
         let owner = prefix.slice(RECORD_HEADER_BYTES..owner_end.min(prefix.len()));
-        Ok(ShardBlocks { first_block: span.first_block, payload, checksums, shard_bytes, owner })
+        let (first_block, stripe_bytes) = (span.first_block, header.stripe_bytes);
+        let coding = header.coding.ok_or(Fault::Damaged)?;
+        Ok(ShardBlocks {
+            first_block,
+            payload,
+            checksums,
+            shard_bytes,
+            owner,
+            coding,
+            stripe_bytes,
+        })
     }
 
     /// The whole record at `location`, verified: its header and block checksums. `None` when it
@@ -210,7 +227,7 @@ impl Shared {
         }
         let mut sound = self.whole_record(location).ok();
         if sound.is_none() {
-            self.forget_record(location);
+            self.distrust_record(location);
             sound = self.whole_record(location).ok();
             if let Some((header, _)) = &sound {
                 self.was_a_flip(header.id, location);
@@ -255,7 +272,7 @@ fn verified(seal: Seal, location: &Location, bytes: &[u8]) -> Option<(RecordHead
 fn span_of(read: &ShardRead, shard_bytes: u32) -> Result<Span, ShardError> {
     let end = u64::from(read.offset) + u64::from(read.length);
     if read.length == 0 || end > u64::from(shard_bytes) {
-        return Err(ShardError::Invalid("the range does not lie within the shard"));
+        return Err(ShardError::Invalid("the range does not lie within the shard".into()));
     }
     let first_block = read.offset / BLOCK_BYTES;
     Ok(Span {

@@ -50,7 +50,7 @@ impl Store {
     ) -> Result<Vec<(ShardId, ShardState)>, ShardError> {
         self.shared.health.check_read()?;
         if extents.len() > VERIFY_EXTENTS_MAX {
-            return Err(ShardError::Invalid("a verification has at most 256 extents"));
+            return Err(ShardError::Invalid("a verification has at most 256 extents".into()));
         }
         extents.sort_unstable();
         extents.dedup();
@@ -141,7 +141,11 @@ impl Shared {
         let mut place = find()?;
         let mut is_second = false;
         while let Some(location) = place {
-            self.forget_record(&location);
+            if is_second {
+                self.distrust_record(&location);
+            } else {
+                self.forget_record(&location);
+            }
             match self.whole_record(&location) {
                 Ok((header, _)) if header.id == id && header.kind == Kind::Shard => {
                     if is_second {
