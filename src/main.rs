@@ -5,8 +5,13 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod admin_client;
+mod cluster;
+mod config;
 mod directories;
+mod host;
 mod logging;
+mod process;
+mod roles;
 mod server;
 mod settings;
 mod storage_node;
@@ -24,17 +29,29 @@ struct CommandLine {
 enum Role {
     /// Run all roles in one process over a list of directories.
     Server(Box<settings::ServerArguments>),
+    /// Show and check the settings of a role.
+    Config(Box<config::ConfigArguments>),
     /// Look after a running server.
     Admin(admin_client::AdminArguments),
-    /// Look into the disks of a storage node that isn't running.
-    StorageNode(storage_node::StorageNodeArguments),
+    /// Run a storage node of a cluster, or look into the disks of one that isn't running.
+    StorageNode(Box<storage_node::StorageNodeArguments>),
+    /// Run a metadata node of a cluster.
+    Metadata(Box<settings::MetadataArguments>),
+    /// Run an S3 gateway of a cluster.
+    Gateway(Box<settings::GatewayArguments>),
+    /// Make a cluster of many hosts, or bring this host into one.
+    Cluster(cluster::ClusterArguments),
 }
 
 fn main() -> ExitCode {
     let done = match CommandLine::parse().role {
         Role::Server(arguments) => server::run(&arguments),
+        Role::Config(arguments) => config::run(&arguments),
         Role::Admin(arguments) => admin_client::run(&arguments),
         Role::StorageNode(arguments) => storage_node::run(&arguments),
+        Role::Metadata(arguments) => host::run_metadata(&arguments),
+        Role::Gateway(arguments) => host::run_gateway(&arguments),
+        Role::Cluster(arguments) => cluster::run(&arguments),
     };
     match done {
         Ok(code) => code,

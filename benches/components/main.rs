@@ -12,6 +12,7 @@ mod interference;
 mod metadata_commands;
 mod meter;
 mod raw;
+mod rpc;
 mod shards;
 mod signatures;
 
@@ -54,6 +55,9 @@ fn main() -> anyhow::Result<()> {
     for counts in names.iter().filter_map(|name| name.strip_prefix(REPEAT)) {
         let (appends, reads) = counts.split_once(',').unwrap_or((counts, "0"));
         runtime.block_on(shards::repeat(appends.parse()?, reads.parse()?))?;
+    }
+    if wanted("rpc") {
+        runtime.block_on(rpc::measure())?;
     }
     if wanted("metadata") {
         runtime.block_on(metadata_commands::measure())?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use metadata::client::{MetadataClient, ReplicaBook};
-use metadata::keeper::{Keeper, KeeperParts, MayFound};
+use metadata::keeper::{Keeper, KeeperParts, MayFound, Placement};
 use metadata::replica::World;
 use metadata::session::Writer;
 use model::coding::Coding;
@@ -41,6 +41,7 @@ pub async fn measure() -> Result<()> {
     let keeper = Keeper::start(
         KeeperParts {
             world: World { cluster, raft_network: Arc::clone(&raft_peers) as _, clock },
+            placement: Placement::Alone,
             replicas: REPLICAS,
             disks: Arc::new(move || disks.clone()),
             raft_peers,
@@ -142,6 +143,7 @@ async fn put(writer: &Writer, bucket: &BucketName, key: &str, manifest: Manifest
         checksum: None,
         parts: Vec::new(),
         condition: WriteCondition::Always,
+        record: None,
     };
     match writer.propose(Command::CommitObject(commit)).await? {
         Outcome::Committed(_) => Ok(()),

@@ -16,7 +16,7 @@ use crate::auth::authorize;
 use crate::http::body::RequestBody;
 use crate::http::connection::Peer;
 use crate::http::framing;
-use crate::http::listener::Handler;
+use crate::http::listener::{Handler, Phase};
 use crate::http::response::ResponseBody;
 use crate::limits::TARGET_BYTES_MAX;
 use crate::metrics::RequestMeter;
@@ -65,6 +65,14 @@ impl Handler for Gateway {
 
     fn connections(&self, count: usize) {
         self.metrics.connections(count);
+    }
+
+    fn phase(&self, phase: Phase) {
+        self.metrics.draining(phase > Phase::Serving);
+    }
+
+    fn cut_off(&self, count: usize) {
+        self.metrics.cut_off(count);
     }
 }
 

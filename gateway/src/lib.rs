@@ -18,6 +18,7 @@
 
 pub mod admin;
 pub mod auth;
+pub mod backup_store;
 mod gateway;
 mod handle;
 pub mod http;

@@ -23,6 +23,12 @@ pub const CONNECTIONS_MAX: usize = 16 * 1024;
 /// ends connections that are kept alive and idle.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// For a TLS handshake: three round trips, from the far side of the world and over a bad line.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// For telling a client in TLS that the connection ends.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How long a request body may stand still.
 pub const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -15,6 +15,8 @@
 //! | `drystone_s3_responses_cut_short_total` | | answers that ended in their middle (I-7) |
 //! | `drystone_s3_auth_failures_total` | `kind` (an S3 code) | refused identities |
 //! | `drystone_http_connections` | | open now |
+//! | `drystone_http_draining` | | 1 from the order to stop on |
+//! | `drystone_http_connections_cut_off_total` | | with a request in flight when the time for that was up |
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -91,6 +93,16 @@ impl GatewayMetrics {
     /// So many connections are open now.
     pub fn connections(&self, count: usize) {
         self.connections.set(count as f64);
+    }
+
+    /// The listener serves, or was told to stop.
+    pub fn draining(&self, is_draining: bool) {
+        gauge!("drystone_http_draining").set(f64::from(u8::from(is_draining)));
+    }
+
+    /// So many connections were cut off at the end.
+    pub fn cut_off(&self, count: usize) {
+        counter!("drystone_http_connections_cut_off_total").increment(count as u64);
     }
 
     /// Bytes of a request's body were received.

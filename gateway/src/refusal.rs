@@ -36,7 +36,15 @@ pub fn of_refusal(refusal: Refusal) -> S3Error {
         Refusal::SourceChanged => {
             return unavailable("The source of the copy keeps changing. Try again.");
         }
-        Refusal::NoSuchDisk | Refusal::InvalidCommand => S3ErrorCode::InternalError,
+        Refusal::NoSuchDisk
+        | Refusal::InvalidCommand
+        | Refusal::TokenInvalid
+        | Refusal::NoSuchNode
+        | Refusal::NodeInUse
+        | Refusal::AuthorityExists
+        | Refusal::NotHeld
+        | Refusal::Superseded
+        | Refusal::GroupsSettled => S3ErrorCode::InternalError,
     };
     S3Error::new(code)
 }

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use gateway::admin::job::{Job, JobState};
 use gateway::admin::status::ClusterStatus;
-use gateway::admin::{AdminHandler, ScrubJobs, StatusGatherer, render};
+use gateway::admin::{AdminHandler, AdminParts, Process, ScrubJobs, StatusGatherer, render};
 use gateway::http::listener::{ListenerOptions, serve};
 use metadata::client::{MetadataClient, ReplicaBook};
 use model::cluster_map::{ClusterMap, DiskState};
 use model::ids::{DiskId, ReplicaId};
+use model::node::Roles;
 use model::query::{Answer, MetadataError, MetadataRequest, MetadataResponse, MetadataStatus};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -61,12 +62,24 @@ async fn listen(
     network.register(Peer(1), Arc::clone(&replica) as Arc<_>);
     let book = Arc::new(ReplicaBook::new(vec![ReplicaId(1)]));
     let client = Arc::new(MetadataClient::new(network, book, Arc::clone(&clock)));
-    let gatherer = StatusGatherer::new(client, Arc::new(|_| Some("/disk0".to_owned())));
+    let (stop, stopping) = watch::channel(false);
+    let process = Process {
+        roles: Roles::ALL,
+        node: None,
+        stopping: stopping.clone(),
+        engine: Some(world.engine.clone()),
+    };
+    let gatherer = StatusGatherer::new(client, Arc::new(|_| Some("/disk0".to_owned())), process);
     let jobs = Arc::new(ScrubJobs::new(world.engine.clone(), Arc::clone(&clock)));
-    let handler = AdminHandler::new(gatherer, Arc::new(|| "up 1\n".to_owned()), Arc::clone(&jobs));
+    let handler = AdminHandler::new(AdminParts {
+        gatherer,
+        metrics: Arc::new(|| "up 1\n".to_owned()),
+        clock: Arc::clone(&clock),
+        jobs: Some(Arc::clone(&jobs)),
+        orders: None,
+    });
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    let (stop, stopping) = watch::channel(false);
     tokio::spawn(serve(listener, Arc::new(handler), ListenerOptions::default(), clock, stopping));
     (address, replica, jobs, stop)
 }
@@ -206,5 +219,45 @@ async fn orders_that_are_none_are_refused() {
         Call::new(address, method, path).send_unsigned().await.is(status);
     }
     assert!(jobs.list().is_empty());
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_of_elsewhere_are_refused() {
+    let world = World::start().await;
+    let (address, _replica, _jobs, _stop) = listen(&world, cluster_map()).await;
+    let get = |path: &str| Call::new(address, "GET", path);
+    for path in ["/status", "/metrics", "/nodes", "/metadata/backup"] {
+        for (name, value) in [
+            ("origin", "http://example.com"),
+            ("origin", "null"),
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-site", "same-site"),
+        ] {
+            get(path).header(name, value).send_unsigned().await.is(403);
+        }
+    }
+    for own in ["none", "same-origin"] {
+        get("/nodes").header("sec-fetch-site", own).send_unsigned().await.is(200);
+    }
+    // A page's own name may lead here.
+    let by = async |host: &str, method: &str, path: &str| {
+        let mut call = Call::new(address, method, path);
+        call.headers = vec![("host".to_owned(), host.to_owned())];
+        call.send_unsigned().await
+    };
+    for host in ["example.com", "example.com:80", "localhost.example.com", "127.0.0.1.nip.io:9", ""]
+    {
+        by(host, "GET", "/nodes").await.is(403);
+        by(host, "GET", "/metadata/backup").await.is(403);
+        by(host, "GET", "/metadata/recovery").await.is(403);
+        by(host, "DELETE", "/cluster/tokens/1").await.is(403);
+        by(host, "GET", "/status").await.is(200);
+        by(host, "GET", "/metrics").await.is(200);
+        by(host, "GET", "/health/live").await.is(200);
+    }
+    for host in ["127.0.0.1", "127.0.0.1:9001", "localhost:9001", "LOCALHOST", "[::1]", "[::1]:9"] {
+        by(host, "GET", "/nodes").await.is(200);
+    }
     world.stop().await;
 }

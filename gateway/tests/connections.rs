@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use crate::world::{World, noise};
 
 /// Reads until the other side closes.
-async fn read_all(stream: &mut TcpStream) -> String {
+pub async fn read_all(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     let read = stream.read_to_end(&mut bytes);
     tokio::time::timeout(Duration::from_secs(10), read).await.expect("closed").expect("read");
@@ -17,7 +17,7 @@ async fn read_all(stream: &mut TcpStream) -> String {
 }
 
 /// Reads until the text has come.
-async fn read_until(stream: &mut TcpStream, text: &str) -> String {
+pub async fn read_until(stream: &mut TcpStream, text: &str) -> String {
     let mut seen = Vec::new();
     let read = async {
         let mut buffer = [0u8; 4096];

@@ -11,12 +11,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use model::cluster_map::ClusterMap;
 use model::command::{Command, CommandEnvelope, CommandId, Outcome, Refusal};
-use model::ids::ReplicaId;
+use model::ids::{NodeId, ReplicaId};
+use model::node::ReplicaPlace;
 use model::query::{
     Answer, Heartbeat, MetadataError, MetadataRequest, MetadataResponse, MetadataStatus, Query,
 };
-use wire::clock::Clock;
+use wire::clock::{Clock, timeout};
 use wire::network::{Network, NetworkError, Peer};
 
 /// The network between metadata clients and replicas; a replica's peer number is its id.
@@ -29,39 +32,84 @@ pub const TOTAL_DEADLINE: Duration = Duration::from_secs(15);
 /// that a hung one leaves time for its successor.
 pub const ATTEMPT_DEADLINE: Duration = Duration::from_secs(5);
 
+/// After so long without an answer, the client looks whether another replica leads ...
+const LOOK_AFTER: Duration = Duration::from_secs(1);
+
+/// ... this often.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
 /// The pause after the first failed round; it doubles up to [`PAUSE_MAX`].
 const PAUSE_FIRST: Duration = Duration::from_millis(5);
 
 /// The longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_millis(200);
 
-/// The replicas that there are, shared by everyone in the process and changed by the keeper.
+/// The replicas that there are, shared by everyone in the process: those that the process keeps
+/// itself, as its keeper says, and those that the cluster map has.
 #[derive(Debug, Default)]
 pub struct ReplicaBook {
-    replicas: RwLock<Vec<ReplicaId>>,
+    pages: RwLock<Pages>,
+}
+
+#[derive(Debug, Default)]
+struct Pages {
+    own: Vec<ReplicaId>,
+    cluster: Vec<ReplicaId>,
+    /// The cluster map's epoch that `cluster` is of.
+    epoch: u64,
+    /// Both, each replica once.
+    all: Vec<ReplicaId>,
+}
+
+impl Pages {
+    fn join(&mut self) {
+        self.all.clone_from(&self.own);
+        self.all.extend(self.cluster.iter().filter(|id| !self.own.contains(id)));
+    }
 }
 
 impl ReplicaBook {
     /// A book with these replicas.
     pub fn new(replicas: Vec<ReplicaId>) -> Self {
-        Self { replicas: RwLock::new(replicas) }
+        let book = Self::default();
+        book.set(replicas);
+        book
     }
 
     /// The replicas, in no particular order.
     pub fn replicas(&self) -> Vec<ReplicaId> {
-        self.replicas.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.pages.read().unwrap_or_else(PoisonError::into_inner).all.clone()
     }
 
-    /// Replaces the list.
+    /// Replaces the list of the cluster's replicas.
     pub fn set(&self, replicas: Vec<ReplicaId>) {
-        *self.replicas.write().unwrap_or_else(PoisonError::into_inner) = replicas;
+        let mut pages = self.pages.write().unwrap_or_else(PoisonError::into_inner);
+        pages.cluster = replicas;
+        pages.join();
+    }
+
+    /// Replaces the list of this process's own replicas.
+    pub fn set_own(&self, replicas: Vec<ReplicaId>) {
+        let mut pages = self.pages.write().unwrap_or_else(PoisonError::into_inner);
+        pages.own = replicas;
+        pages.join();
+    }
+
+    /// Takes the cluster's replicas from a cluster map, unless a newer one is known.
+    pub fn learn(&self, map: &ClusterMap) {
+        let mut pages = self.pages.write().unwrap_or_else(PoisonError::into_inner);
+        if map.epoch > pages.epoch && !map.replicas.is_empty() {
+            pages.epoch = map.epoch;
+            pages.cluster = map.replicas.iter().map(|place| place.replica).collect();
+            pages.join();
+        }
     }
 
     /// The replica at `turn`, counted round and round.
     fn at(&self, turn: usize) -> Option<ReplicaId> {
-        let replicas = self.replicas.read().unwrap_or_else(PoisonError::into_inner);
-        let count = replicas.len();
-        (count > 0).then(|| replicas.get(turn % count).copied()).flatten()
+        let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
+        let count = pages.all.len();
+        (count > 0).then(|| pages.all.get(turn % count).copied()).flatten()
     }
 }
 
@@ -74,6 +122,17 @@ pub struct MetadataClient {
     leader: AtomicU64,
 }
 
+/// Why a node can't be asked for a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddReplicaError {
+    /// The node isn't there, or keeps no metadata.
+    #[error("no replica can be placed there: {0}")]
+    Refused(#[from] Refusal),
+    /// The metadata doesn't answer.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+}
+
 /// How one attempt ended.
 enum Attempt {
     Answered(MetadataResponse),
@@ -83,6 +142,8 @@ enum Attempt {
     Refused(MetadataError),
     /// It may have been done.
     Unknown,
+    /// No answer came, and this other replica leads by now; it may have been done.
+    Superseded(ReplicaId),
 }
 
 impl MetadataClient {
@@ -100,6 +161,11 @@ impl MetadataClient {
         &self.clock
     }
 
+    /// The way to the replicas.
+    pub(crate) fn network(&self) -> &MetadataNetwork {
+        &*self.network
+    }
+
     /// The replicas that the client knows.
     pub fn book(&self) -> &Arc<ReplicaBook> {
         &self.book
@@ -109,7 +175,12 @@ impl MetadataClient {
     /// [`TOTAL_DEADLINE`].
     pub async fn query(&self, query: Query) -> Result<Answer, MetadataError> {
         match self.call_leader(MetadataRequest::Query(query)).await?.0 {
-            MetadataResponse::Answer(answer) => Ok(*answer),
+            MetadataResponse::Answer(answer) => {
+                if let Answer::ClusterMap(Some(map)) = &*answer {
+                    self.book.learn(map);
+                }
+                Ok(*answer)
+            }
             _ => Err(MetadataError::Unavailable),
         }
     }
@@ -168,8 +239,40 @@ impl MetadataClient {
         }
     }
 
+    /// Asks one replica, once.
+    pub(crate) async fn call_replica(
+        &self,
+        replica: ReplicaId,
+        request: MetadataRequest,
+    ) -> Result<MetadataResponse, MetadataError> {
+        let call = self.network.call(Peer(replica.0), request, ATTEMPT_DEADLINE);
+        call.await.map_err(|_| MetadataError::Unavailable)
+    }
+
+    /// Gives the lead to a voter, or to the one that lacks least; answers who leads then. Errors:
+    /// `Unavailable` when nobody takes it.
+    pub async fn transfer(&self, to: Option<ReplicaId>) -> Result<ReplicaId, MetadataError> {
+        match self.call_leader(MetadataRequest::Transfer { to }).await?.0 {
+            MetadataResponse::Transferred(leader) => Ok(leader),
+            _ => Err(MetadataError::Unavailable),
+        }
+    }
+
+    /// Asks a node for a replica: an id is placed there that nobody has, and the node makes one
+    /// under another. Answers that id.
+    pub async fn add_replica(&self, node: NodeId) -> Result<ReplicaId, AddReplicaError> {
+        let Outcome::ReplicaAllocated(replica) = self.propose_one(Command::AllocateReplica).await?
+        else {
+            return Err(MetadataError::Unavailable.into());
+        };
+        match self.propose_one(Command::PlaceReplica(ReplicaPlace { replica, node })).await? {
+            Outcome::Refused(refusal) => Err(refusal.into()),
+            _ => Ok(replica),
+        }
+    }
+
     /// Asks until a leader answers; also says whether an earlier attempt may have taken effect.
-    async fn call_leader(
+    pub(crate) async fn call_leader(
         &self,
         request: MetadataRequest,
     ) -> Result<(MetadataResponse, bool), MetadataError> {
@@ -189,13 +292,19 @@ impl MetadataClient {
             });
             let last = match target {
                 None => MetadataError::Unavailable,
-                Some(replica) => match self.attempt(replica, request.clone(), left).await {
+                Some(replica) => match self.attempt_watched(replica, request.clone(), left).await {
                     Attempt::Answered(response) => {
                         self.leader.store(replica.0, Ordering::Relaxed);
                         return Ok((response, was_unknown));
                     }
                     Attempt::Redirected(Some(leader)) if redirects < 3 && leader != replica => {
                         redirects += 1;
+                        hint = Some(leader);
+                        continue;
+                    }
+                    Attempt::Superseded(leader) => {
+                        was_unknown |= matches!(request, MetadataRequest::Propose(_));
+                        self.leader.store(0, Ordering::Relaxed);
                         hint = Some(leader);
                         continue;
                     }
@@ -218,6 +327,37 @@ impl MetadataClient {
                 self.clock.sleep(pause).await;
                 pause = (pause * 2).min(PAUSE_MAX);
             }
+        }
+    }
+
+    /// One attempt, given up when another replica is seen to lead: the one that was asked may be
+    /// cut off, and nothing tells.
+    async fn attempt_watched(
+        &self,
+        replica: ReplicaId,
+        request: MetadataRequest,
+        left: Duration,
+    ) -> Attempt {
+        tokio::select! {
+            biased;
+            attempt = self.attempt(replica, request, left) => attempt,
+            leader = self.until_another_leads(replica) => Attempt::Superseded(leader),
+        }
+    }
+
+    async fn until_another_leads(&self, replica: ReplicaId) -> ReplicaId {
+        self.clock.sleep(LOOK_AFTER).await;
+        loop {
+            let others = self.book.replicas().into_iter().filter(|other| *other != replica);
+            let asked =
+                others.map(|other| timeout(&*self.clock, LOOK_INTERVAL, self.status(other)));
+            let told = join_all(asked).await;
+            let mut leaders: Vec<MetadataStatus> = told.into_iter().flatten().flatten().collect();
+            leaders.retain(|status| status.state == "leader");
+            if let Some(leader) = leaders.into_iter().max_by_key(|status| status.term) {
+                return leader.replica;
+            }
+            self.clock.sleep(LOOK_INTERVAL).await;
         }
     }
 

@@ -5,11 +5,16 @@
 //! ([`read`]); [`serve`] answers gateways and storage nodes, and [`client`] with [`session`] is
 //! what those use. [`replica`] puts one replica together, [`keeper`] keeps a set of them alive.
 
+pub mod admission;
 pub mod apply;
+pub mod authority_seal;
+pub mod backup;
+pub mod check;
 pub mod client;
 pub mod identity;
 pub mod keeper;
 pub mod limits;
+pub mod members;
 mod newer;
 pub mod raft;
 pub mod raft_log;

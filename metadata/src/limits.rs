@@ -2,19 +2,24 @@
 
 use std::time::Duration;
 
+use model::ids::NodeId;
+
 /// Commands of one session whose outcomes may be remembered at once: bounds the session's row.
 pub const SESSION_WINDOW: u64 = 4096;
 
 /// Raft's heartbeats: often enough that a lost leader is replaced within 3 s, seldom enough that
-/// an idle cluster of five costs nothing.
-pub const RAFT_HEARTBEAT: Duration = Duration::from_millis(150);
+/// an idle cluster of five costs nothing. Longer than a round trip through a slow network, too:
+/// openraft gives up an answer that takes longer.
+pub const RAFT_HEARTBEAT: Duration = Duration::from_millis(500);
 
-/// A follower that hears nothing for this long, and up to [`RAFT_ELECTION_MAX`], stands for
-/// election: several heartbeats, and longer than an fsync on a busy disk.
-pub const RAFT_ELECTION_MIN: Duration = Duration::from_secs(1);
+/// A follower that hears nothing stands for election after [`RAFT_ELECTION_MAX`] (the leader's lease,
+/// during which nobody is elected against it) and between this and that again: 2.2 s to 2.6 s. With
+/// the election and a client's next try that is less than 3 s altogether; and an election, two round
+/// trips with its preliminary one, fits in through a network of 400 ms a round trip.
+pub const RAFT_ELECTION_MIN: Duration = Duration::from_millis(900);
 
 /// See [`RAFT_ELECTION_MIN`].
-pub const RAFT_ELECTION_MAX: Duration = Duration::from_millis(1800);
+pub const RAFT_ELECTION_MAX: Duration = Duration::from_millis(1300);
 
 /// Sessions open at once, so that they all stay in memory.
 pub const SESSIONS_MAX: usize = 4096;
@@ -92,6 +97,9 @@ pub const QUORUM_DEADLINE: Duration = Duration::from_secs(4);
 /// Bytes of a snapshot that are sent, and checksummed, at a time.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
 
+/// What a snapshot leaves free of the disk: commits and the log go on.
+pub const SNAPSHOT_SPACE_RESERVE_BYTES: u64 = 64 << 20;
+
 /// How long a peer may take for one chunk of a snapshot.
 pub const SNAPSHOT_CHUNK_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -113,5 +121,124 @@ pub const KEEPER_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the keeper waits for one membership change.
 pub const MEMBERSHIP_DEADLINE: Duration = Duration::from_secs(30);
 
+/// The longest lease of a job: a gateway that is lost keeps others from the job for so long.
+pub const LEASE_MAX: Duration = Duration::from_hours(1);
+
+/// Join tokens at once: they lie in one row.
+pub const TOKENS_MAX: usize = 256;
+
+/// Nodes that one token may let in.
+pub const TOKEN_USES_MAX: u32 = 1000;
+
+/// Bytes of the authority's certificate, and of its sealed key.
+pub const AUTHORITY_BYTES_MAX: usize = 16 * 1024;
+
+/// Nodes of a cluster: they lie in the cluster map.
+pub const NODES_MAX: usize = 10_000;
+
+/// Bytes of each text that a node says of itself.
+pub const NODE_TEXT_BYTES_MAX: usize = 256;
+
+/// Metadata replicas in the cluster map: a few more than vote, while they move.
+pub const REPLICAS_MAX: usize = 64;
+
+/// Removed nodes that are remembered. An older one may join again, as a new node with a token.
+pub const REMOVED_NODES_MAX: usize = 4096;
+
+/// Forgotten replicas that are remembered: far more than could be asked for late.
+pub const FORGOTTEN_REPLICAS_MAX: usize = 1024;
+
+/// Bytes of each text that is said of a disk: a path is the longest.
+pub const DISK_TEXT_BYTES_MAX: usize = 4096;
+
+/// Backups that may be taken from a replica at once: one for the schedule and one for an operator.
+pub const BACKUPS_OPEN_MAX: usize = 2;
+
+/// A backup that wasn't read for so long is forgotten.
+pub const BACKUP_IDLE_MAX: Duration = Duration::from_mins(2);
+
+/// Bytes that a backup leaves free on the metadata's disk, for the log and the tables.
+pub const BACKUP_SPACE_RESERVE_BYTES: u64 = 256 * 1024 * 1024;
+
+/// How long whoever takes a backup waits without getting a byte.
+pub const BACKUP_PATIENCE: Duration = Duration::from_mins(1);
+
+/// A follower that answered within this time is there: a dozen heartbeats.
+pub const FOLLOWER_HEARD_WITHIN: Duration = Duration::from_secs(2);
+
+/// A learner whose log lacks no more entries than this may vote: it has them in no time.
+pub const READY_ENTRIES: u64 = 1000;
+
+/// A voter that hasn't answered for so long makes room for a spare, if there is one: longer than a
+/// restart takes.
+pub const VOTER_SILENT_AFTER: Duration = Duration::from_mins(1);
+
+/// How long a replica may be missing where it is placed, while there is no disk for another.
+pub const REPLICA_MISSING_AFTER: Duration = Duration::from_mins(1);
+
+/// How long the cluster may have too few replicas before a node whose turn it isn't makes one.
+pub const TOO_FEW_AFTER: Duration = Duration::from_secs(30);
+
+/// How long the keeper waits for another replica to say that it is there.
+pub const PROBE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How long a leader waits for its successor: beyond that, waiting for an election costs no more.
+pub const TRANSFER_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How often it looks whether the successor leads.
+pub const TRANSFER_POLL: Duration = Duration::from_millis(5);
+
+/// Checks of a replica at once: each keeps the old pages that it reads.
+pub const CAPTURES_MAX: usize = 4;
+
+/// How long a replica waits for the entry that its tables are to be checked at.
+pub const DIGEST_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a replica may take to read all its rows.
+pub const CHECK_DEADLINE: Duration = Duration::from_mins(30);
+
+/// Entries between the last one and the one that replicas are first checked at: room for the
+/// question to arrive before the entry is applied. Doubled when it doesn't.
+pub const CHECK_MARGIN: u64 = 16;
+
+/// The largest such room.
+pub const CHECK_MARGIN_MAX: u64 = 4096;
+
+/// How often the leader looks how far its followers are.
+pub const FOLLOWER_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Entries that a follower may lack before new commands wait for it: fewer than the log keeps
+/// behind a snapshot, with room for what comes between two looks.
+pub const FOLLOWER_LAG_MAX: u64 = LOG_ENTRIES_KEPT * 3 / 5;
+
+/// A follower that got no entry for so long isn't slow: it is stuck, or takes a snapshot.
+pub const FOLLOWER_STUCK_AFTER: Duration = Duration::from_secs(5);
+
+/// A leader that no quorum answered for so long tells its clients to ask another: the others are
+/// about to elect one.
+pub const QUORUM_SILENT_AFTER: Duration = Duration::from_secs(2);
+
 /// Rows of one answer, whatever the query asks for.
 pub const ANSWER_ROWS_MAX: u32 = 10_000;
+
+/// How long a node's certificate is valid; nodes renew after two thirds of that.
+pub const CERTIFICATE_LIFETIME: Duration = Duration::from_hours(30 * 24);
+
+/// Joins that may fail from one address within [`JOIN_FAILURES_WINDOW`] before more aren't looked
+/// at: a person who mistypes gets through, guessing doesn't.
+pub const JOIN_FAILURES_MAX: u32 = 5;
+
+/// See [`JOIN_FAILURES_MAX`].
+pub const JOIN_FAILURES_WINDOW: Duration = Duration::from_mins(1);
+
+/// Addresses whose failures are remembered.
+pub const JOIN_ADDRESSES_MAX: usize = 1024;
+
+/// Nodes with numbers up to this one may come back to tables that don't know them; while some may,
+/// new ones get greater numbers.
+pub const ADOPTED_NODES_MAX: NodeId = NodeId(1 << 20);
+
+/// How long a message between replicas may take: more than a round trip through a slow network.
+/// openraft's own bound is the interval of heartbeats, with which a network whose round trip is
+/// longer would never carry one answer.
+pub const RAFT_MESSAGE_DEADLINE: Duration = Duration::from_secs(2);

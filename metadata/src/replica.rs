@@ -20,12 +20,12 @@ use crate::newer::{Newer, find_newer};
 use crate::raft::{Connections, LogStore, Machine, Raft, RaftMessages, RaftNetwork, config};
 use crate::raft_log::{LogError, RaftLog};
 use crate::serve::MetadataService;
-use crate::state::{Fence, StateError, StateMachine};
+use crate::state::{Fence, SnapshotFile, StateError, StateMachine};
 
 /// The directory of a replica on its disk.
 pub const DIRECTORY: &str = "metadata";
 /// The log's directory in it.
-const LOG_DIRECTORY: &str = "raft-log";
+pub(crate) const LOG_DIRECTORY: &str = "raft-log";
 
 /// What a replica needs of the world.
 #[derive(Clone)]
@@ -188,7 +188,7 @@ impl Replica {
             tokio::spawn(checkpoint_often(Arc::clone(&machine), Arc::clone(&world.clock))),
             tokio::spawn({
                 let service = Arc::clone(&service);
-                async move { service.watch_disks().await }
+                async move { service.watch().await }
             }),
         ];
         let replica = Self {
@@ -318,13 +318,23 @@ impl Stores {
             .map_err(|error| log_error(id, error))?;
         let applied = machine.applied().map_err(|error| state_error(id, &error))?;
         let applied = applied.last.map(|id| id.index);
-        // What is applied was in the log: a log that ends before it has lost something.
-        if log.last().map(|id| id.index) < applied {
+        // What is applied was in the log or in the snapshot: a log that ends before it has lost
+        // something, unless a crash came between a snapshot's state and the purge of the log.
+        if log.last().map(|id| id.index) < applied && kept_index(directory, id)? < applied {
             let reason = "the log ends before what was applied".to_owned();
             return Err(OpenError::Damaged { replica: Some(id), reason });
         }
         Ok(Self { log, machine: Arc::new(machine), fence })
     }
+}
+
+/// The last entry that the kept snapshot covers.
+fn kept_index(directory: &Arc<dyn Disk>, id: ReplicaId) -> Result<Option<u64>, OpenError> {
+    let Some(kept) = SnapshotFile::current(&**directory)? else {
+        return Ok(None);
+    };
+    let meta = kept.meta().map_err(|error| state_error(id, &error))?;
+    Ok(meta.last_log_id.map(|id| id.index))
 }
 
 fn state_error(id: ReplicaId, error: &StateError) -> OpenError {

@@ -15,9 +15,9 @@ use std::time::Duration;
 use model::command::{Command, CommandEnvelope, CommandId, Outcome, Refusal};
 use model::ids::{ExtentId, PgId, SessionId};
 use model::query::MetadataError;
-use wire::clock::Clock;
+use wire::clock::{Clock, timeout};
 
-use crate::client::MetadataClient;
+use crate::client::{MetadataClient, TOTAL_DEADLINE};
 use crate::limits::SESSION_WINDOW;
 
 /// A session is replaced when it is this old.
@@ -131,11 +131,12 @@ impl Drop for Ticket<'_> {
     }
 }
 
-/// A gateway's hold on the metadata: always has a session that isn't worn out.
+/// A gateway's hold on the metadata: gives a session that isn't worn out.
 pub struct Writer {
     client: Arc<MetadataClient>,
     gateway: String,
-    current: RwLock<Arc<WriterSession>>,
+    /// None before the first is open.
+    current: RwLock<Option<Arc<WriterSession>>>,
     /// Which of the two names is opened next; held while a session is opened.
     turn: tokio::sync::Mutex<u32>,
 }
@@ -143,15 +144,20 @@ pub struct Writer {
 impl Writer {
     /// Opens a session for the gateway with this stable name; ends the sessions of its last run.
     pub async fn open(client: Arc<MetadataClient>, gateway: &str) -> Result<Self, MetadataError> {
-        // Both names, so that nothing of an earlier run can be committed any more.
-        open_session(&client, gateway, 1).await?;
-        let session = open_session(&client, gateway, 0).await?;
-        Ok(Self {
+        let writer = Self::open_later(client, gateway);
+        writer.first_session().await?;
+        Ok(writer)
+    }
+
+    /// As [`Writer::open`], but the session is opened when somebody needs it: a gateway may start
+    /// while the metadata is out of reach.
+    pub fn open_later(client: Arc<MetadataClient>, gateway: &str) -> Self {
+        Self {
             client,
             gateway: gateway.to_owned(),
-            current: RwLock::new(Arc::new(session)),
+            current: RwLock::new(None),
             turn: tokio::sync::Mutex::new(1),
-        })
+        }
     }
 
     /// The client underneath, for queries.
@@ -161,7 +167,11 @@ impl Writer {
 
     /// The session to name new extents by; a new one when the current is old or used up.
     pub async fn session(&self) -> Result<Arc<WriterSession>, MetadataError> {
-        let session = self.current();
+        let Some(session) = self.current() else {
+            // However many wait in front of us.
+            let first = timeout(&**self.client.clock(), TOTAL_DEADLINE, self.first_session());
+            return first.await.unwrap_or(Err(MetadataError::Unavailable));
+        };
         if session.is_worn(self.client.clock().monotonic()) {
             return self.replace(session.id).await;
         }
@@ -188,18 +198,35 @@ impl Writer {
     /// Replaces the session `ended`, unless somebody else did.
     async fn replace(&self, ended: SessionId) -> Result<Arc<WriterSession>, MetadataError> {
         let mut turn = self.turn.lock().await;
-        let current = self.current();
-        if current.id != ended {
+        if let Some(current) = self.current().filter(|current| current.id != ended) {
             return Ok(current);
         }
         let session = Arc::new(open_session(&self.client, &self.gateway, *turn).await?);
         *turn ^= 1;
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&session);
+        self.put(&session);
         Ok(session)
     }
 
-    fn current(&self) -> Arc<WriterSession> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    /// The session that is open, or the first of this run.
+    async fn first_session(&self) -> Result<Arc<WriterSession>, MetadataError> {
+        let _turn = self.turn.lock().await;
+        if let Some(current) = self.current() {
+            return Ok(current);
+        }
+        // Both names, so that nothing of an earlier run can be committed any more.
+        open_session(&self.client, &self.gateway, 1).await?;
+        let session = Arc::new(open_session(&self.client, &self.gateway, 0).await?);
+        self.put(&session);
+        Ok(session)
+    }
+
+    fn current(&self) -> Option<Arc<WriterSession>> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn put(&self, session: &Arc<WriterSession>) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        *current = Some(Arc::clone(session));
     }
 }
 
@@ -218,7 +245,9 @@ async fn open_session(
 /// Whether the command commits extents that were written under a session.
 fn names_extents(command: &Command) -> bool {
     match command {
-        Command::CommitObject(commit) => !commit.parts.is_empty(),
+        Command::CommitObject(commit) => !commit.parts.is_empty() || commit.record.is_some(),
+        Command::CopyObject(copy) => copy.record.is_some(),
+        Command::CompleteUpload(complete) => complete.record.is_some(),
         Command::PutPart(put) => put.shared_with.is_none(),
         Command::InitCluster { .. }
         | Command::RegisterDisk { .. }
@@ -228,13 +257,78 @@ fn names_extents(command: &Command) -> bool {
         | Command::EndSession { .. }
         | Command::CreateBucket { .. }
         | Command::DeleteBucket { .. }
-        | Command::CopyObject(_)
         | Command::DeleteObject { .. }
         | Command::CreateUpload { .. }
-        | Command::CompleteUpload(_)
         | Command::AbortUpload { .. }
         | Command::QueueRepair { .. }
         | Command::CollectGarbage { .. }
-        | Command::ShardsRepaired { .. } => false,
+        | Command::ShardsRepaired { .. }
+        | Command::RegisterNode(_)
+        | Command::JoinNode { .. }
+        | Command::RemoveNode { .. }
+        | Command::SetAuthority(_)
+        | Command::CreateToken(_)
+        | Command::RevokeToken { .. }
+        | Command::PlaceReplica(_)
+        | Command::ForgetReplica { .. }
+        | Command::TakeLease { .. }
+        // Theirs were written under sessions that have ended.
+        | Command::AdoptObject(_)
+        | Command::AdoptPart(_)
+        | Command::AdoptDisk(_)
+        | Command::AdoptNode(_)
+        | Command::AdoptPgs { .. }
+        | Command::ReleaseHeld { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use model::ids::ReplicaId;
+    use model::query::{MetadataRequest, MetadataResponse};
+    use wire::BoxFuture;
+    use wire::clock::SystemClock;
+    use wire::network::{InProcess, Peer, Service};
+
+    use super::*;
+    use crate::client::ReplicaBook;
+
+    /// Opens a session for each proposal.
+    #[derive(Default)]
+    struct Leader {
+        opened: AtomicUsize,
+    }
+
+    impl Service<MetadataRequest, MetadataResponse> for Leader {
+        fn serve(&self, _: MetadataRequest) -> BoxFuture<'_, MetadataResponse> {
+            let number = self.opened.fetch_add(1, Ordering::Relaxed) as u64 + 1;
+            let outcomes = vec![Outcome::SessionOpened(SessionId(number))];
+            Box::pin(std::future::ready(MetadataResponse::Outcomes(outcomes)))
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_session_waits_for_the_metadata() {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let network = Arc::new(InProcess::new(Arc::clone(&clock)));
+        let book = Arc::new(ReplicaBook::new(vec![ReplicaId(1)]));
+        let client = MetadataClient::new(Arc::clone(&network) as _, book, Arc::clone(&clock));
+        let writer = Arc::new(Writer::open_later(Arc::new(client), "gateway"));
+        // Nobody is there yet; both of these ask at the same time.
+        let ask = |writer: Arc<Writer>| {
+            tokio::spawn(async move { writer.session().await.map(|session| session.id()) })
+        };
+        let (one, other) = (ask(Arc::clone(&writer)), ask(Arc::clone(&writer)));
+        clock.sleep(Duration::from_millis(50)).await;
+        assert!(!one.is_finished() && !other.is_finished());
+        let leader = Arc::new(Leader::default());
+        network.register(Peer(1), Arc::clone(&leader) as Arc<_>);
+        // Both names were opened, once.
+        assert_eq!(one.await.expect("joined"), Ok(SessionId(2)));
+        assert_eq!(other.await.expect("joined"), Ok(SessionId(2)));
+        assert_eq!(leader.opened.load(Ordering::Relaxed), 2);
+        assert_eq!(writer.session().await.expect("open").id(), SessionId(2));
     }
 }

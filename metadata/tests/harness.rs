@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metadata::client::{MetadataClient, ReplicaBook};
-use metadata::keeper::{Keeper, KeeperParts, MayFound};
+use metadata::keeper::{Keeper, KeeperParts, MayFound, Placement};
 use metadata::replica::World;
 use metadata::session::Writer;
 use model::cluster_map::ClusterMap;
@@ -150,6 +150,7 @@ async fn start(
     };
     let parts = KeeperParts {
         world: World { cluster: CLUSTER, raft_network: Arc::clone(&raft_peers) as _, clock },
+        placement: Placement::Alone,
         replicas,
         disks: Arc::new(source),
         raft_peers,
@@ -191,6 +192,7 @@ pub async fn put(writer: &Writer, map: &ClusterMap, name: &str, number: u64) -> 
         checksum: None,
         parts: vec![part],
         condition: WriteCondition::Always,
+        record: None,
     };
     writer.propose(Command::CommitObject(commit)).await.expect("proposed")
 }

@@ -25,6 +25,7 @@ fn put(name: &str) -> Command {
         checksum: None,
         parts: Vec::new(),
         condition: WriteCondition::Always,
+        record: None,
     })
 }
 

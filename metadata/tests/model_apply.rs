@@ -5,7 +5,7 @@ use std::sync::{Arc, RwLock};
 
 use metadata::apply::{Memory, apply};
 use metadata::tables::extents::ExtentRecord;
-use metadata::tables::{TableId, Tables, View, Walk, garbage, repair};
+use metadata::tables::{Record, TableId, Tables, View, Walk, garbage, repair};
 use model::cluster_map::DiskState;
 use model::coding::Coding;
 use model::command::{
@@ -136,6 +136,7 @@ impl World {
                     manifest,
                     headers: None,
                     condition,
+                    record: None,
                 });
                 let holds = !is_stale && self.holds(&name, condition);
                 if let (true, Some(source)) = (holds, source) {
@@ -281,6 +282,7 @@ impl World {
             size,
             checksum: None,
             condition,
+            record: None,
         });
         let holds = self.uploads.contains_key(&id)
             && is_large_enough
@@ -313,6 +315,7 @@ fn commit(name: &str, object: &Object, condition: WriteCondition) -> Command {
         checksum: None,
         parts: if size == 0 { Vec::new() } else { vec![part] },
         condition,
+        record: None,
     })
 }
 
@@ -348,15 +351,16 @@ pub fn history(seed: u64, steps: usize) -> Vec<Command> {
 }
 
 /// A state machine without a disk.
-struct Bare {
+pub struct Bare {
     database: Database,
-    memory: Memory,
-    digests: metadata::tables::Digests,
-    time: u64,
+    pub memory: Memory,
+    pub digests: metadata::tables::Digests,
+    /// When the last command was proposed.
+    pub time: u64,
 }
 
 impl Bare {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let database =
             Database::builder().create_with_backend(InMemoryBackend::new()).expect("made");
         let mut bare = Self {
@@ -378,11 +382,16 @@ impl Bare {
         bare
     }
 
-    fn apply(&mut self, command: Command) -> Outcome {
+    pub fn apply(&mut self, command: Command) -> Outcome {
         self.apply_as(CommandId::default(), 0, command)
     }
 
-    fn apply_as(&mut self, id: CommandId, acknowledged_below: u64, command: Command) -> Outcome {
+    pub fn apply_as(
+        &mut self,
+        id: CommandId,
+        acknowledged_below: u64,
+        command: Command,
+    ) -> Outcome {
         self.time += 1000;
         let proposed = Timestamp(self.time);
         let envelope = CommandEnvelope { id, acknowledged_below, proposed, command };
@@ -396,11 +405,21 @@ impl Bare {
         outcome
     }
 
-    fn view(&self) -> View {
+    /// Writes a row that no command writes.
+    pub fn set<R: Record>(&mut self, key: &[u8], record: &R) {
+        let transaction = self.database.begin_write().expect("begun");
+        let mut tables = Tables::new(&transaction, self.digests);
+        tables.set(key, record).expect("written");
+        self.digests = tables.digests();
+        drop(tables);
+        transaction.commit().expect("committed");
+    }
+
+    pub fn view(&self) -> View {
         View::new(&self.database).expect("begun")
     }
 
-    fn extents(&self) -> BTreeMap<ExtentId, ExtentRecord> {
+    pub fn extents(&self) -> BTreeMap<ExtentId, ExtentRecord> {
         let mut extents = BTreeMap::new();
         let collect = |key: &[u8], value: &[u8]| {
             let record = minicbor::decode(value).expect("whole");
@@ -411,7 +430,7 @@ impl Bare {
         extents
     }
 
-    fn garbage(&self) -> Vec<GarbageKey> {
+    pub fn garbage(&self) -> Vec<GarbageKey> {
         let mut keys = Vec::new();
         let collect = |key: &[u8], _: &[u8]| {
             keys.push(garbage::read_key(key).expect("whole"));
@@ -426,7 +445,7 @@ impl Bare {
     }
 
     /// Priority and lacking slots of what is in the repair queue.
-    fn queue(&self) -> BTreeMap<ExtentId, (u8, SlotSet)> {
+    pub fn queue(&self) -> BTreeMap<ExtentId, (u8, SlotSet)> {
         let mut queue = BTreeMap::new();
         let collect = |key: &[u8], value: &[u8]| {
             let cursor = repair::read_key(key).expect("whole");
@@ -608,6 +627,7 @@ fn a_completion_is_answered_the_same_for_a_week() {
             size: 9,
             checksum: None,
             condition: WriteCondition::Always,
+            record: None,
         })
     };
     let first = complete(&mut bare, 1);

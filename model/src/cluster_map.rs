@@ -3,7 +3,8 @@
 use minicbor::{Decode, Encode};
 
 use crate::coding::Coding;
-use crate::ids::{ClusterId, DiskId, DiskUuid, ExtentId, NodeId, PgId};
+use crate::ids::{ClusterId, DiskId, DiskUuid, ExtentId, NodeId, PgId, ReplicaId};
+use crate::node::{Node, ReplicaPlace};
 
 /// Where a disk stands in the cluster's eyes. The storage node's own view is
 /// [`crate::shard::DiskHealth`].
@@ -97,9 +98,52 @@ pub struct ClusterMap {
     /// All placement groups, ascending by id from 0 without gaps.
     #[n(4)]
     pub pgs: Vec<Pg>,
+    /// All nodes, ascending by id; none while the cluster is one process that was never opened to
+    /// others.
+    #[n(5)]
+    #[cbor(default)]
+    pub nodes: Vec<Node>,
+    /// Where the metadata replicas are, where that isn't the one process.
+    #[n(6)]
+    #[cbor(default)]
+    pub replicas: Vec<ReplicaPlace>,
+    /// The feature level that all nodes have.
+    #[n(7)]
+    #[cbor(default)]
+    pub level: u32,
+    /// The last node id given out.
+    #[n(8)]
+    #[cbor(default)]
+    pub last_node: NodeId,
 }
 
 impl ClusterMap {
+    /// A cluster without disks.
+    pub fn new(cluster: ClusterId, coding: Coding) -> Self {
+        Self {
+            epoch: 1,
+            cluster,
+            coding,
+            disks: Vec::new(),
+            pgs: Vec::new(),
+            nodes: Vec::new(),
+            replicas: Vec::new(),
+            level: 0,
+            last_node: NodeId(0),
+        }
+    }
+
+    /// The node with this number.
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.binary_search_by_key(&id, |node| node.id).ok().map(|at| &self.nodes[at])
+    }
+
+    /// The node that keeps a metadata replica.
+    pub fn node_of(&self, replica: ReplicaId) -> Option<&Node> {
+        let place = self.replicas.iter().find(|place| place.replica == replica)?;
+        self.node(place.node)
+    }
+
     /// The disk with this number.
     pub fn disk(&self, id: DiskId) -> Option<&Disk> {
         self.disks.binary_search_by_key(&id, |disk| disk.id).ok().map(|at| &self.disks[at])

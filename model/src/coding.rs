@@ -2,19 +2,34 @@
 
 use std::fmt;
 
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Decoder, Encode};
 
 use crate::limits::{
     DATA_SHARDS_MAX, PARITY_SHARDS_MAX, SHARD_ALIGN_BYTES, SHORT_SHARD_BYTES, STRIPE_BYTES_MAX,
 };
 
 /// A coding `k+m`: `k` data shards and `m` parity shards; any `k` of them rebuild the stripe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode)]
 pub struct Coding {
     #[n(0)]
     data: u8,
     #[n(1)]
     parity: u8,
+}
+
+impl<'b, C> Decode<'b, C> for Coding {
+    /// Refuses what [`Coding::new`] refuses, so that no arithmetic on a coding can overflow.
+    fn decode(decoder: &mut Decoder<'b>, context: &mut C) -> Result<Self, minicbor::decode::Error> {
+        #[derive(Decode)]
+        struct Unchecked {
+            #[n(0)]
+            data: u8,
+            #[n(1)]
+            parity: u8,
+        }
+        let Unchecked { data, parity } = Unchecked::decode(decoder, context)?;
+        Self::new(data, parity).map_err(minicbor::decode::Error::custom)
+    }
 }
 
 /// Why a coding was refused.

@@ -3,17 +3,20 @@
 //! A command is proposed under a [`CommandId`]; proposing it again after a time-out has the effect
 //! of one (I-5), and is answered with the first outcome.
 
+use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
 use crate::checksum::StoredChecksum;
-use crate::cluster_map::DiskState;
+use crate::cluster_map::{Disk, DiskState, Pg};
 use crate::coding::Coding;
-use crate::extent::SlotSet;
+use crate::extent::{Extent, SlotSet};
 use crate::ids::{
     BucketId, ClusterId, DiskId, DiskUuid, ExtentId, ManifestId, NodeId, ReplicaId, SessionId,
-    UploadId,
+    TokenId, UploadId,
 };
 use crate::names::{BucketName, ObjectKey};
+use crate::node::{Authority, Job, JoinToken, Lease, Node, NodeRegistration, ReplicaPlace};
+use crate::recovery::AdoptObject;
 use crate::time::Timestamp;
 use crate::upload::{PartReference, Upload};
 use crate::version::{ETag, ObjectHeaders, Part};
@@ -111,6 +114,9 @@ pub struct CommitObject {
     /// The condition.
     #[n(8)]
     pub condition: WriteCondition,
+    /// The extent of the new version's [`crate::record::RecoveryRecord`], which goes when it does.
+    #[n(9)]
+    pub record: Option<Extent>,
 }
 
 /// A copy that shares the source's extents.
@@ -134,6 +140,9 @@ pub struct CopyObject {
     /// The condition on the object that is replaced.
     #[n(5)]
     pub condition: WriteCondition,
+    /// The extent of the new version's [`crate::record::RecoveryRecord`], which goes when it does.
+    #[n(6)]
+    pub record: Option<Extent>,
 }
 
 /// A part of a multipart upload.
@@ -188,6 +197,9 @@ pub struct CompleteUpload {
     /// The condition on the object that is replaced.
     #[n(8)]
     pub condition: WriteCondition,
+    /// The extent of the new version's [`crate::record::RecoveryRecord`], which goes when it does.
+    #[n(9)]
+    pub record: Option<Extent>,
 }
 
 /// A change of the metadata.
@@ -353,6 +365,107 @@ pub enum Command {
         #[n(0)]
         repaired: Vec<RepairedExtent>,
     },
+    /// Adds a node to the cluster map. Repeating it with the same uuid answers the same id and
+    /// updates the rest. Only for the founder, and for nodes that were let in before.
+    #[n(18)]
+    RegisterNode(#[n(0)] NodeRegistration),
+    /// Lets a node in by a token: checks it, counts it down, and does what `RegisterNode` does.
+    /// Repeating it with the same uuid uses up nothing more.
+    #[n(19)]
+    JoinNode {
+        /// The token.
+        #[n(0)]
+        token: TokenId,
+        /// SHA-256 of the secret that was shown.
+        #[n(1)]
+        secret_sha256: ByteVec,
+        /// Who asks.
+        #[n(2)]
+        node: NodeRegistration,
+    },
+    /// Takes a node out of the cluster map; refused while it keeps disks that aren't out, or
+    /// replicas.
+    #[n(20)]
+    RemoveNode {
+        /// The node.
+        #[n(0)]
+        node: NodeId,
+    },
+    /// Gives the cluster its certificate authority. Refused when it has another.
+    #[n(21)]
+    SetAuthority(#[n(0)] Authority),
+    /// Makes a join token known.
+    #[n(22)]
+    CreateToken(#[n(0)] JoinToken),
+    /// Forgets a join token.
+    #[n(23)]
+    RevokeToken {
+        /// The token.
+        #[n(0)]
+        token: TokenId,
+    },
+    /// Says that a metadata replica is on this node.
+    #[n(24)]
+    PlaceReplica(#[n(0)] ReplicaPlace),
+    /// Forgets where a metadata replica was: it is no member any more.
+    #[n(25)]
+    ForgetReplica {
+        /// The replica.
+        #[n(0)]
+        replica: ReplicaId,
+    },
+    /// Takes or renews the lease of a job for the holder's session; answered with whoever holds it
+    /// now. A lease ends with its holder's session, or with its time.
+    #[n(26)]
+    TakeLease {
+        /// The job.
+        #[n(0)]
+        job: Job,
+        /// Who wants to do it.
+        #[n(1)]
+        holder: SessionId,
+        /// For how long; 0 gives it back.
+        #[n(2)]
+        duration_ms: u32,
+    },
+    /// Makes an object again from the owner records of its shards: see [`AdoptObject`]. Only while
+    /// sessions are held.
+    #[n(27)]
+    AdoptObject(#[n(0)] AdoptObject),
+    /// Puts a part into an upload that the tables know, from the owner records of its shards. As
+    /// `PutPart`, but its extents are of a held session; a part of that number that is there already
+    /// stays, and is answered. Only while sessions are held.
+    #[n(28)]
+    AdoptPart(#[n(0)] PutPart),
+    /// Puts a disk into the map under the number that it has on itself: one that the tables don't
+    /// know, because they are older than it. Answered like `RegisterDisk`; a disk whose uuid is in
+    /// the map keeps the number that it has there. Refused when the number is another disk's. Only
+    /// while sessions are held.
+    #[n(29)]
+    AdoptDisk(#[n(0)] Disk),
+    /// Adds placement groups that the tables don't know, as [`crate::rebuild`] finds them on the
+    /// disks: ascending by number, without a gap behind those in the map. Groups whose number is in
+    /// the map already stay as they are. From then on, groups are added as they are needed: so it is
+    /// to be proposed once, with all there are, even if that is none. Only while sessions are held.
+    #[n(30)]
+    AdoptPgs {
+        /// The groups.
+        #[n(0)]
+        pgs: Vec<Pg>,
+    },
+    /// Holds nothing any more: what was written under held sessions and wasn't adopted is ownerless
+    /// from now on, and is collected. Done when nothing is held; refused when something else is.
+    #[n(31)]
+    ReleaseHeld {
+        /// What `Held::until` gives of what is to be released.
+        #[n(0)]
+        until: SessionId,
+    },
+    /// Enters a node that these tables don't know, under the number that its certificate proves: it
+    /// joined after the backup was taken, or everything was lost. Repeating it answers the same.
+    /// Only while sessions are held.
+    #[n(32)]
+    AdoptNode(#[n(0)] Node),
 }
 
 /// An extent with slots that have their shards again.
@@ -419,6 +532,12 @@ pub enum Outcome {
     /// It changed nothing, because of this.
     #[n(7)]
     Refused(#[n(0)] Refusal),
+    /// To `RegisterNode` and `JoinNode`.
+    #[n(8)]
+    NodeRegistered(#[n(0)] NodeId),
+    /// To `TakeLease`: who has it now.
+    #[n(9)]
+    Leased(#[n(0)] Lease),
 }
 
 /// What was committed.
@@ -510,6 +629,36 @@ pub enum Refusal {
     #[error("the command is not valid")]
     #[n(15)]
     InvalidCommand,
+    /// The join token isn't known, has ended, is used up, or is for other roles.
+    #[error("the join token is not valid")]
+    #[n(16)]
+    TokenInvalid,
+    /// There is no such node.
+    #[error("no such node")]
+    #[n(17)]
+    NoSuchNode,
+    /// The node keeps disks or metadata replicas still.
+    #[error("the node is in use")]
+    #[n(18)]
+    NodeInUse,
+    /// The cluster has a certificate authority already.
+    #[error("the cluster has a certificate authority already")]
+    #[n(19)]
+    AuthorityExists,
+    /// Nothing is held, or not this: only what tables that were put back don't know can be adopted.
+    #[error("the writer session is not held")]
+    #[n(20)]
+    NotHeld,
+    /// The key has a newer version.
+    #[error("there is a newer version")]
+    #[n(21)]
+    Superseded,
+    /// The placement groups are settled (`AdoptPgs`), and the disk isn't in them.
+    #[error(
+        "the disk came back after the placement groups were settled without it; it is left as it is"
+    )]
+    #[n(22)]
+    GroupsSettled,
 }
 
 #[cfg(test)]

@@ -85,12 +85,21 @@ opaque_id! {
     ManifestId
 }
 
+opaque_id! {
+    /// The identity of one process of the cluster, drawn at random when its host directory is made.
+    NodeUuid
+}
+opaque_id! {
+    /// A join token's public half.
+    TokenId
+}
+
 number_id! {
     /// A disk's number in the cluster map. Never given twice: a replaced disk gets a new one.
     DiskId(u32)
 }
 number_id! {
-    /// A host process that keeps disks.
+    /// A process of the cluster, whatever its roles. Never given twice.
     NodeId(u32)
 }
 number_id! {

@@ -1,11 +1,11 @@
-//! Bucket names and object keys, parsed once at the border.
+//! Bucket names and object keys, parsed once at the border, and where they are decoded.
 //!
 //! A key is opaque data and never a path: `.`, `..`, `//`, a leading `/` and control characters
 //! are all legal (reliability S6).
 
 use std::fmt;
 
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Decoder, Encode};
 
 use crate::limits::KEY_BYTES_MAX;
 
@@ -27,7 +27,7 @@ pub enum NameError {
 }
 
 /// A valid bucket name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode)]
 #[cbor(transparent)]
 pub struct BucketName(String);
 
@@ -44,6 +44,12 @@ impl BucketName {
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl<'b, C> Decode<'b, C> for BucketName {
+    fn decode(decoder: &mut Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        Self::parse(decoder.str()?).map_err(minicbor::decode::Error::custom)
     }
 }
 
@@ -69,7 +75,7 @@ fn is_bucket_name(text: &str) -> bool {
 }
 
 /// A valid object key: 1 to 1024 bytes of UTF-8.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode)]
 #[cbor(transparent)]
 pub struct ObjectKey(String);
 
@@ -88,6 +94,12 @@ impl ObjectKey {
     /// The key.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl<'b, C> Decode<'b, C> for ObjectKey {
+    fn decode(decoder: &mut Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        Self::parse(decoder.str()?).map_err(minicbor::decode::Error::custom)
     }
 }
 

@@ -136,7 +136,7 @@ mod tests {
 
     fn map(disks: Vec<Disk>, coding: &str) -> ClusterMap {
         let coding = Coding::parse(coding).expect("valid");
-        ClusterMap { epoch: 1, cluster: ClusterId::default(), coding, disks, pgs: Vec::new() }
+        ClusterMap { disks, ..ClusterMap::new(ClusterId::default(), coding) }
     }
 
     #[test]

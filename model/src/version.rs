@@ -147,6 +147,9 @@ pub struct Version {
     /// Its parts.
     #[n(6)]
     pub parts: Parts,
+    /// The body that holds its [`crate::record::RecoveryRecord`], where it has one.
+    #[n(7)]
+    pub record: Option<Extent>,
 }
 
 impl Version {

@@ -13,29 +13,59 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long an answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long an order may take that moves or reads all of the metadata.
+const LONG_TIMEOUT: Duration = Duration::from_mins(30);
+
 /// Reads a document.
 pub(super) async fn get(endpoint: &str, path: &str) -> Result<Vec<u8>> {
-    send(endpoint, http::Method::GET, path, Bytes::new()).await
+    send(endpoint, http::Method::GET, path, Bytes::new(), ANSWER_TIMEOUT).await
+}
+
+/// Reads a document that takes its time.
+pub(super) async fn get_patiently(endpoint: &str, path: &str) -> Result<Vec<u8>> {
+    send(endpoint, http::Method::GET, path, Bytes::new(), LONG_TIMEOUT).await
 }
 
 /// Gives an order.
 pub(super) async fn post(endpoint: &str, path: &str, body: Vec<u8>) -> Result<Vec<u8>> {
-    send(endpoint, http::Method::POST, path, body.into()).await
+    send(endpoint, http::Method::POST, path, body.into(), ANSWER_TIMEOUT).await
 }
 
-async fn send(endpoint: &str, method: http::Method, path: &str, body: Bytes) -> Result<Vec<u8>> {
+/// Gives an order that takes its time.
+pub(super) async fn post_patiently(endpoint: &str, path: &str, body: Vec<u8>) -> Result<Vec<u8>> {
+    send(endpoint, http::Method::POST, path, body.into(), LONG_TIMEOUT).await
+}
+
+/// Has something taken away.
+pub(super) async fn delete(endpoint: &str, path: &str) -> Result<Vec<u8>> {
+    send(endpoint, http::Method::DELETE, path, Bytes::new(), ANSWER_TIMEOUT).await
+}
+
+/// The host that is asked, by its address: what is asked by a name is mostly refused.
+pub(super) fn host_of(stream: &tokio::net::TcpStream) -> Result<String> {
+    let peer = stream.peer_addr()?;
+    // Without the scope that an address of IPv6 may have here.
+    Ok(std::net::SocketAddr::new(peer.ip(), peer.port()).to_string())
+}
+
+async fn send(
+    endpoint: &str,
+    method: http::Method,
+    path: &str,
+    body: Bytes,
+    limit: Duration,
+) -> Result<Vec<u8>> {
     let authority = endpoint.strip_prefix("http://").unwrap_or(endpoint).trim_end_matches('/');
     let work = async {
         let stream = tokio::net::TcpStream::connect(authority)
             .await
             .with_context(|| format!("no server answers at {endpoint}; give --endpoint"))?;
+        let host = host_of(&stream)?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let driver = tokio::spawn(connection);
-        let mut request = http::Request::builder()
-            .method(&method)
-            .uri(path)
-            .header(http::header::HOST, authority);
+        let mut request =
+            http::Request::builder().method(&method).uri(path).header(http::header::HOST, host);
         if method == http::Method::POST {
             request = request.header(http::header::CONTENT_TYPE, "application/json");
         }
@@ -54,5 +84,5 @@ async fn send(endpoint: &str, method: http::Method, path: &str, body: Bytes) -> 
         }
         Ok(body)
     };
-    tokio::time::timeout(ANSWER_TIMEOUT, work).await.context("the server did not answer in time")?
+    tokio::time::timeout(limit, work).await.context("the server did not answer in time")?
 }

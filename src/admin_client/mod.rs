@@ -5,8 +5,17 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
+mod cluster_token;
 mod http;
+mod metadata;
+mod metadata_backup;
+mod metadata_recover;
+mod metadata_release;
+mod metadata_restore;
+mod node;
 mod scrub;
+
+pub use cluster_token::{TokenArguments, run as run_token};
 
 /// Flags of `drystone admin`.
 #[derive(Args, Debug)]
@@ -38,6 +47,10 @@ enum AdminCommand {
     /// What is damaged or missing is put into the repair queue. Ends with status 0 when every shard
     /// is whole, 2 when some aren't or couldn't be reached, and 1 when the scrub itself failed.
     Scrub(scrub::ScrubArguments),
+    /// Look at the metadata's replicas, change who they are, back them up and put them back.
+    Metadata(metadata::MetadataArguments),
+    /// Look at the nodes of the cluster, or take one out.
+    Node(node::NodeArguments),
 }
 
 /// Carries out an admin command.
@@ -49,6 +62,10 @@ pub fn run(arguments: &AdminArguments) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         AdminCommand::Scrub(scrub) => runtime.block_on(scrub::run(&arguments.endpoint, scrub)),
+        AdminCommand::Metadata(metadata) => {
+            runtime.block_on(metadata::run(&arguments.endpoint, metadata))
+        }
+        AdminCommand::Node(node) => runtime.block_on(node::run(&arguments.endpoint, node)),
     }
 }
 

@@ -93,7 +93,8 @@ fn parse_object(text: &str) -> Result<ObjectName, String> {
     }
 }
 
-fn parse_bytes(text: &str) -> Result<u64, String> {
+/// Reads a number of bytes.
+pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
     let (digits, shift) = match text.strip_suffix(['K', 'M', 'G']) {
         Some(digits) if text.ends_with('K') => (digits, 10),
         Some(digits) if text.ends_with('M') => (digits, 20),

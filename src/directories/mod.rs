@@ -17,7 +17,10 @@ mod identity;
 mod secrets;
 
 pub use identity::{Identity, IdentityError, Member, read as read_identity};
-pub use secrets::{Secrets, decode as decode_secrets, read as read_secrets};
+pub use secrets::{
+    Secrets, decode as decode_secrets, encode as encode_secrets, read as read_secrets,
+    write as write_secrets,
+};
 
 /// What was found in a directory.
 #[derive(Debug)]
@@ -162,32 +165,11 @@ fn is_empty(path: &Path) -> std::io::Result<bool> {
 
 /// Decides what to run on; writes nothing.
 pub fn decide(found: Vec<Found>, wanted: Option<Coding>, entropy: &dyn Entropy) -> Result<Plan> {
-    let known: Vec<(&Path, &Identity)> = found
-        .iter()
-        .filter_map(|directory| match &directory.content {
-            Content::Formatted(identity) => Some((directory.path.as_path(), identity)),
-            Content::Empty | Content::Damaged(_) => None,
-        })
-        .collect();
-    let Some((first_path, first)) = known.first().copied() else {
+    let known = formatted(&found);
+    let Some((_, first)) = known.first().copied() else {
         return decide_new(found, wanted, entropy);
     };
-    if let Some((path, _)) = known.iter().find(|(_, other)| other.cluster != first.cluster) {
-        bail!(
-            "the directory {} belongs to another cluster than {}; give the directories of one cluster only",
-            path.display(),
-            first_path.display()
-        );
-    }
-    for (at, (path, identity)) in known.iter().enumerate() {
-        if let Some((twin, _)) = known[..at].iter().find(|(_, other)| other.disk == identity.disk) {
-            bail!(
-                "{} and {} have the same disk identity: one is a copy of the other; remove the copy",
-                twin.display(),
-                path.display()
-            );
-        }
-    }
+    check_identities(&known)?;
     if let Some(wanted) = wanted.filter(|wanted| *wanted != first.coding) {
         bail!(
             "this store was made with coding {} and can't be changed to {wanted}; leave out --coding",
@@ -210,7 +192,60 @@ pub fn decide(found: Vec<Found>, wanted: Option<Coding>, entropy: &dyn Entropy) 
         "none of the directories has the store's secrets file ({}); restore it from a backup",
         secrets::NAME
     );
-    let directories = found
+    let directories = planned(found, entropy);
+    Ok(Plan { cluster, coding, founded, directories, secrets })
+}
+
+/// Decides what a storage node of a cluster runs on; writes nothing.
+pub fn decide_joined(
+    found: Vec<Found>,
+    cluster: ClusterId,
+    entropy: &dyn Entropy,
+) -> Result<Vec<PlannedDirectory>> {
+    let known = formatted(&found);
+    check_identities(&known)?;
+    if let Some((path, _)) = known.iter().find(|(_, identity)| identity.cluster != cluster) {
+        bail!("the directory {} belongs to another cluster than this host", path.display());
+    }
+    let members: Vec<Member> = known.iter().flat_map(|(_, id)| id.members.clone()).collect();
+    check_mounts(&found, &members)?;
+    Ok(planned(found, entropy))
+}
+
+fn formatted(found: &[Found]) -> Vec<(&Path, &Identity)> {
+    found
+        .iter()
+        .filter_map(|directory| match &directory.content {
+            Content::Formatted(identity) => Some((directory.path.as_path(), identity)),
+            Content::Empty | Content::Damaged(_) => None,
+        })
+        .collect()
+}
+
+/// All directories are of one cluster, and no two are the same disk.
+fn check_identities(known: &[(&Path, &Identity)]) -> Result<()> {
+    for (at, (path, identity)) in known.iter().enumerate() {
+        let (first_path, first) = known[0];
+        if identity.cluster != first.cluster {
+            bail!(
+                "the directory {} belongs to another cluster than {}; give the directories of one cluster only",
+                path.display(),
+                first_path.display()
+            );
+        }
+        if let Some((twin, _)) = known[..at].iter().find(|(_, other)| other.disk == identity.disk) {
+            bail!(
+                "{} and {} have the same disk identity: one is a copy of the other; remove the copy",
+                twin.display(),
+                path.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+fn planned(found: Vec<Found>, entropy: &dyn Entropy) -> Vec<PlannedDirectory> {
+    found
         .into_iter()
         .map(|directory| PlannedDirectory {
             role: match directory.content {
@@ -221,8 +256,7 @@ pub fn decide(found: Vec<Found>, wanted: Option<Coding>, entropy: &dyn Entropy) 
             path: directory.path,
             own_file_system: directory.own_file_system,
         })
-        .collect();
-    Ok(Plan { cluster, coding, founded, directories, secrets })
+        .collect()
 }
 
 fn decide_new(found: Vec<Found>, wanted: Option<Coding>, entropy: &dyn Entropy) -> Result<Plan> {
@@ -279,36 +313,64 @@ fn check_mounts(found: &[Found], members: &[Member]) -> Result<()> {
 /// Writes identities and secrets, so that every directory of the plan carries both. Called again
 /// once the cluster is founded, to write that down.
 pub fn format(plan: &Plan, secrets: &Secrets) -> Result<()> {
-    let members: Vec<Member> = plan
-        .directories
+    let marks = Marks {
+        cluster: plan.cluster,
+        coding: plan.coding,
+        founded: plan.founded,
+        secrets: Some(secrets),
+    };
+    mark(&plan.directories, &marks)
+}
+
+/// Writes identities into the directories of a storage node, which knows no secrets.
+pub fn format_joined(
+    directories: &[PlannedDirectory],
+    cluster: ClusterId,
+    coding: Coding,
+) -> Result<()> {
+    mark(directories, &Marks { cluster, coding, founded: true, secrets: None })
+}
+
+/// What every directory is told.
+struct Marks<'a> {
+    cluster: ClusterId,
+    coding: Coding,
+    founded: bool,
+    secrets: Option<&'a Secrets>,
+}
+
+fn mark(directories: &[PlannedDirectory], marks: &Marks<'_>) -> Result<()> {
+    let members: Vec<Member> = directories
         .iter()
         .map(|directory| Member {
             path: directory.path.to_string_lossy().into_owned(),
             own_file_system: directory.own_file_system,
         })
         .collect();
-    for directory in &plan.directories {
+    for directory in directories {
         let disk = match &directory.role {
             DirectoryRole::Member(disk) | DirectoryRole::New(disk) => *disk,
             DirectoryRole::Unusable(_) => continue,
         };
         let identity = Identity {
-            cluster: plan.cluster,
+            cluster: marks.cluster,
             disk,
-            coding: plan.coding,
-            founded: plan.founded,
+            coding: marks.coding,
+            founded: marks.founded,
             members: members.clone(),
         };
         let context = || format!("the directory {} can't be written", directory.path.display());
         wire::disk::RealDisk::create(&directory.path).with_context(context)?;
-        secrets::write(&directory.path, secrets).with_context(context)?;
+        if let Some(secrets) = marks.secrets {
+            secrets::write(&directory.path, secrets).with_context(context)?;
+        }
         identity::write(&directory.path, &identity).with_context(context)?;
     }
     Ok(())
 }
 
 /// Replaces a file as a whole: a crash leaves the old content or the new one.
-fn replace_file(
+pub fn replace_file(
     directory: &Path,
     temporary: &str,
     name: &str,

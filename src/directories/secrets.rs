@@ -54,6 +54,12 @@ impl Secrets {
         })
     }
 
+    /// Replaces the root credentials.
+    pub fn set_root(&mut self, root: &RootCredentials) {
+        self.root_access_key = Some(root.access_key.clone());
+        self.root_secret_key = Some(root.secret_key.clone());
+    }
+
     /// Draws root credentials: 20 and 40 characters, as AWS has them.
     pub fn generate_root(&mut self, entropy: &dyn Entropy) -> RootCredentials {
         let draw = |alphabet: &[u8], length: usize| -> String {
@@ -91,7 +97,12 @@ pub fn write(directory: &Path, secrets: &Secrets) -> std::io::Result<()> {
     if read(directory).as_ref() == Some(secrets) {
         return Ok(());
     }
-    let body = toml::to_string(secrets).map_err(std::io::Error::other)?;
-    let text = format!("{CHECKSUM_LABEL}{:016x}\n{body}", XxHash3_64::oneshot(body.as_bytes()));
+    let text = encode(secrets).map_err(std::io::Error::other)?;
     super::replace_file(directory, TEMPORARY_NAME, NAME, &text)
+}
+
+/// The content of a secrets file.
+pub fn encode(secrets: &Secrets) -> Result<String, toml::ser::Error> {
+    let body = toml::to_string(secrets)?;
+    Ok(format!("{CHECKSUM_LABEL}{:016x}\n{body}", XxHash3_64::oneshot(body.as_bytes())))
 }

@@ -13,6 +13,8 @@ pub struct Greeting<'a> {
     pub plan: &'a Plan,
     /// The S3 listener.
     pub s3: SocketAddr,
+    /// How clients speak to it.
+    pub scheme: &'static str,
     /// The admin listener.
     pub admin: SocketAddr,
     /// The root identity.
@@ -32,8 +34,8 @@ pub fn print(greeting: &Greeting<'_>) {
     println!("  export AWS_ACCESS_KEY_ID={}", greeting.root.access_key);
     println!("  export AWS_SECRET_ACCESS_KEY={secret}");
     println!("  export AWS_DEFAULT_REGION={}", greeting.region);
-    println!("  aws --endpoint-url http://{} s3 mb s3://my-bucket", greeting.s3);
-    println!("S3 listening on http://{}", greeting.s3);
+    println!("  aws --endpoint-url {}://{} s3 mb s3://my-bucket", greeting.scheme, greeting.s3);
+    println!("S3 listening on {}://{}", greeting.scheme, greeting.s3);
     println!("Admin listening on http://{}", greeting.admin);
 }
 

@@ -1,72 +1,64 @@
 //! `drystone server`: all roles in one process.
 //!
-//! [`run`] tells the story from the settings to the exit status; the rooms below each start one
-//! role and know how to stop it.
+//! [`run`] tells the story from the settings to the exit status; the rooms in `roles` each start one
+//! role and know how to stop it. With a host directory the process is a node of a cluster, and its
+//! story is told by `host`.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use engine::{Engine, EngineOptions, EngineParts};
-use gateway::admin::{AdminHandler, ScrubJobs, StatusGatherer};
-use gateway::auth::Secret;
-use gateway::http::listener::{ListenerOptions, Stopped, serve};
-use gateway::{Gateway, GatewayOptions, Identity};
+use gateway::admin::{AdminHandler, AdminParts, Process, StatusGatherer};
+use gateway::http::listener::ListenerOptions;
+use metadata::client::MetadataClient;
 use metadata::session::Writer;
-use metrics_exporter_prometheus::PrometheusHandle;
+use model::ids::NodeId;
+use model::node::Roles;
+use model::query::{Answer, Query};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use wire::clock::{Clock, SystemClock};
-use wire::entropy::{Entropy, SystemEntropy};
+use wire::entropy::Entropy;
 
-mod disks;
 mod greeting;
-mod limits;
-mod replicas;
-mod signals;
-mod telemetry;
 
 use crate::directories::{self, DirectoryLock, Plan, Secrets};
-use crate::logging;
+use crate::host::{self, HostParts};
+use crate::process::{self, Doors, Listening, signals, telemetry};
+use crate::roles::disks::{self, DiskPlace};
+use crate::roles::gateway::{GatewayPart, GatewayParts, GatewayRole};
+use crate::roles::metadata::start_alone;
 use crate::settings::{RootCredentials, ServerArguments, ServerSettings};
 
 /// The name under which the gateway of this process opens its sessions; stable, so that a restart
 /// ends the sessions of the run before.
 const GATEWAY_NAME: &str = "server";
 
+/// The only node of an all-in-one server.
+const NODE: NodeId = NodeId(1);
+
 /// How long the metadata may take to find a leader at the start.
 const START_PATIENCE: Duration = Duration::from_mins(1);
-
-/// The doors of this process.
-#[derive(Clone)]
-struct Doors {
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-}
 
 /// Runs the server until it is told to stop.
 pub fn run(arguments: &ServerArguments) -> Result<ExitCode> {
     let settings = arguments.resolve()?;
-    let arenas = limits::limit_arenas();
-    logging::start(&settings.log, settings.log_format)?;
-    if let Err(error) = arenas {
-        tracing::warn!(%error, "the allocator's arenas were not limited; more memory is used");
+    if let Some(host_directory) = settings.host_directory.clone() {
+        return host::run(HostParts::of_server(settings, host_directory));
     }
-    limits::raise_open_files();
-    let doors =
-        Doors { clock: Arc::new(SystemClock::new()), entropy: Arc::new(SystemEntropy::new()) };
+    process::prepare(&settings.log, settings.log_format)?;
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    let doors = Doors::of_the_machine();
     let found = directories::inspect(&settings.directories)?;
     let mut locks = Vec::new();
     for directory in found.iter().filter(|directory| directory.path.exists()) {
         locks.push(directories::lock(&directory.path)?);
     }
     let plan = directories::decide(found, settings.coding, &*doors.entropy)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let code = runtime.block_on(serve_until_stopped(&settings, plan, locks, doors))?;
-    // Whatever still runs in a blocking thread has nothing to say any more.
-    runtime.shutdown_timeout(Duration::from_secs(5));
-    Ok(code)
+    process::run(serve_until_stopped(&settings, plan, locks, doors))
 }
 
 async fn serve_until_stopped(
@@ -75,12 +67,11 @@ async fn serve_until_stopped(
     mut locks: Vec<DirectoryLock>,
     doors: Doors,
 ) -> Result<ExitCode> {
-    let bind = async |address| {
-        TcpListener::bind(address).await.with_context(|| format!("can't listen on {address}"))
-    };
     // Before anything is written: a second server on the same port must leave no trace.
     let s3_listener = bind(settings.listen).await?;
     let admin_listener = bind(settings.admin_listen).await?;
+    let part = GatewayPart::from(settings);
+    let s3_options = part.listener_options()?;
     let (secrets, root) = credentials(settings, &plan, &*doors.entropy);
     directories::format(&plan, &secrets)?;
     for directory in plan.new_directories() {
@@ -96,51 +87,54 @@ async fn serve_until_stopped(
     let cluster_key = secrets.cluster_key().context("the secrets file holds no cluster key")?;
     let metrics = telemetry::start()?;
 
-    let replicas = replicas::start(&plan, &doors, START_PATIENCE).await?;
+    let replicas = start_alone(&plan, &doors, START_PATIENCE).await?;
+    refuse_a_cluster(replicas.client()).await?;
     if !plan.founded {
         plan.founded = true;
         directories::format(&plan, &secrets)?;
     }
-    let disks = disks::start(&plan, replicas.client(), &doors).await?;
+    let place =
+        DiskPlace { cluster: plan.cluster, node: NODE, rack: String::new(), zone: String::new() };
+    let disks = disks::start(&plan.directories, place, replicas.client(), &doors, |_| {}).await?;
     let writer = Writer::open(Arc::clone(replicas.client()), GATEWAY_NAME)
         .await
         .context("no writer session could be opened")?;
-    let engine = Engine::new(EngineParts {
+    let parts = GatewayParts {
+        client: Arc::clone(replicas.client()),
         metadata: Arc::new(writer),
         shards: disks.network(),
-        clock: Arc::clone(&doors.clock),
-        entropy: Arc::clone(&doors.entropy),
         cluster_key,
-        options: EngineOptions {
-            garbage_delay: settings.garbage_delay,
-            ..EngineOptions::default()
-        },
-    });
-    let jobs = Arc::new(ScrubJobs::new(engine.clone(), Arc::clone(&doors.clock)));
-    let gateway = gateway(settings, &root, engine.clone(), &doors);
+        root: root.clone(),
+    };
+    let role = GatewayRole::start(parts, &part, &doors)?;
     let (stop, stopping) = watch::channel(false);
-    let s3_address = s3_listener.local_addr()?;
-    let admin_address = admin_listener.local_addr()?;
-    let s3 = tokio::spawn(serve(
-        s3_listener,
-        gateway,
-        ListenerOptions::default(),
-        Arc::clone(&doors.clock),
-        stopping.clone(),
-    ));
-    let admin = tokio::spawn(serve(
-        admin_listener,
-        admin_handler(&replicas, metrics, &jobs),
-        ListenerOptions::default(),
-        Arc::clone(&doors.clock),
-        stopping,
-    ));
+    // It tells that the server stops, until the last request is answered.
+    let (stop_admin, stopping_admin) = watch::channel(false);
+    let process = Process {
+        roles: Roles::ALL,
+        node: None,
+        stopping: stopping.clone(),
+        engine: Some(role.engine().clone()),
+    };
+    let admin_parts = AdminParts {
+        gatherer: StatusGatherer::new(Arc::clone(replicas.client()), replicas.places(), process),
+        metrics: Arc::new(move || metrics.render()),
+        clock: Arc::clone(&doors.clock),
+        jobs: Some(Arc::clone(role.jobs())),
+        orders: None,
+    };
+    let handler = Arc::clone(role.gateway());
+    let s3 = Listening::start(s3_listener, handler, s3_options, &doors, stopping)?;
+    let handler = Arc::new(AdminHandler::new(admin_parts));
+    let options = ListenerOptions::default();
+    let admin = Listening::start(admin_listener, handler, options, &doors, stopping_admin)?;
     // Whoever reads the greeting may ask for the end at once.
     let orders = signals::Orders::catch()?;
     greeting::print(&greeting::Greeting {
         plan: &plan,
-        s3: s3_address,
-        admin: admin_address,
+        s3: s3.address(),
+        scheme: part.scheme(),
+        admin: admin.address(),
         root: &root,
         generated: settings.root.is_none(),
         region: &settings.region,
@@ -149,19 +143,34 @@ async fn serve_until_stopped(
     orders.wait().await;
     tracing::info!("stopping: requests in flight are finished first");
     stop.send_replace(true);
-    let stopped = [s3.await?, admin.await?];
-    jobs.stop_all().await;
-    engine.shutdown().await;
+    let cut_off = s3.ended().await?;
+    role.stop().await;
     disks.stop().await;
+    stop_admin.send_replace(true);
+    let cut_off = cut_off + admin.ended().await?;
     replicas.stop().await;
     drop(locks);
-    for outcome in stopped {
-        if let Stopped::CutOff(connections) = outcome {
-            bail!("{connections} connections did not end in time and were cut off");
-        }
+    if cut_off > 0 {
+        bail!("{cut_off} connections did not end in time and were cut off");
     }
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("can't listen on {address}"))
+}
+
+/// A store that became a node of a cluster must not act as if it were alone.
+async fn refuse_a_cluster(client: &MetadataClient) -> Result<()> {
+    let map = client.query(Query::ClusterMap { known_epoch: 0 }).await;
+    let map = map.context("the metadata can't be asked")?;
+    if let Answer::ClusterMap(Some(map)) = map
+        && !map.nodes.is_empty()
+    {
+        bail!("this store is a node of a cluster; start it with --host-directory");
+    }
+    Ok(())
 }
 
 /// The secrets to be kept, and the root credentials in force: the operator's, else the stored
@@ -178,32 +187,4 @@ fn credentials(
         (None, None) => secrets.generate_root(entropy),
     };
     (secrets, root)
-}
-
-fn gateway(
-    settings: &ServerSettings,
-    root: &RootCredentials,
-    engine: Engine,
-    doors: &Doors,
-) -> Arc<Gateway> {
-    let options = GatewayOptions {
-        region: settings.region.clone(),
-        domains: settings.domains.clone(),
-        root: gateway::auth::RootCredentials {
-            access_key: root.access_key.clone(),
-            secret_key: Secret::new(root.secret_key.clone()),
-        },
-        owner: Identity { id: "drystone".to_owned(), display_name: "drystone".to_owned() },
-    };
-    let (clock, entropy) = (Arc::clone(&doors.clock), Arc::clone(&doors.entropy));
-    Arc::new(Gateway::new(engine, clock, entropy, options))
-}
-
-fn admin_handler(
-    replicas: &replicas::Replicas,
-    metrics: PrometheusHandle,
-    jobs: &Arc<ScrubJobs>,
-) -> Arc<AdminHandler> {
-    let gatherer = StatusGatherer::new(Arc::clone(replicas.client()), replicas.places());
-    Arc::new(AdminHandler::new(gatherer, Arc::new(move || metrics.render()), Arc::clone(jobs)))
 }

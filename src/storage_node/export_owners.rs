@@ -3,10 +3,11 @@
 //! ```text
 //! {"extent":"1.2.3","pg":1,"session":2,"sequence":3,"coding":"4+2",
 //!  "owner":{"bucket":"photos","bucket_id":1,"key":"a/b","manifest":"…","upload":null,"part":0,
-//!           "offset":0,"started":"2026-01-31T12:00:00Z","started_ns":…},
+//!           "offset":0,"started":"2026-01-31T12:00:00Z","started_ns":…,"kind":"body"},
 //!  "stripes":[{"stripe":0,"bytes":4194304,"shards":[{"slot":0,"bytes":1048576}]}]}
 //! ```
 //!
+//! The kind `record` is that of what a recovery needs to know of an object beside its bodies.
 //! Without the key, or where a seal doesn't open, `owner` is null, `sealed_owner` has the seal in
 //! hex, and `owner_error` says why.
 
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use engine::OwnerSeal;
-use model::owner::Owner;
+use model::owner::{Owner, OwnerKind};
 use serde_json::{Value, json};
 use storage_node::offline::{
     Depth, ExtentOwner, OfflineError, ShardsDirectory, Survey, owners, survey,
@@ -154,6 +155,10 @@ fn owner_json(owner: &Owner) -> Value {
         "offset": owner.offset,
         "started": time(owner.started),
         "started_ns": owner.started.as_nanos(),
+        "kind": match owner.kind {
+            OwnerKind::Body => "body",
+            OwnerKind::Record => "record",
+        },
     })
 }
 

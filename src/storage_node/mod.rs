@@ -1,4 +1,5 @@
-//! `drystone storage-node …`: looks into the disks of a storage node that isn't running.
+//! `drystone storage-node`: runs a storage node of a cluster; and, with a word behind it, looks into
+//! the disks of one that isn't running.
 //!
 //! In comes a directory, of a stopped disk or a copy of one; out go tables or JSON on standard
 //! output, and progress and remarks on standard error. All but `rebuild-index` only read: they work
@@ -10,6 +11,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+
+use crate::{host, settings};
 
 mod export_owners;
 mod inspect;
@@ -25,9 +28,13 @@ const DAMAGE_FOUND: u8 = 3;
 
 /// Flags of `drystone storage-node`.
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct StorageNodeArguments {
     #[command(subcommand)]
-    command: Tool,
+    command: Option<Tool>,
+
+    #[command(flatten)]
+    role: settings::StorageNodeArguments,
 }
 
 #[derive(Debug, Subcommand)]
@@ -53,10 +60,13 @@ struct DirectoryArgument {
     directory: PathBuf,
 }
 
-/// Carries out one of the tools.
+/// Runs the role, or carries out one of the tools.
 pub fn run(arguments: &StorageNodeArguments) -> Result<ExitCode> {
+    let Some(tool) = &arguments.command else {
+        return host::run(arguments.role.resolve()?.into());
+    };
     let mut out = BufWriter::new(io::stdout().lock());
-    let done = match &arguments.command {
+    let done = match tool {
         Tool::Inspect(arguments) => inspect::run(arguments, &mut out),
         Tool::Verify(arguments) => verify::run(arguments, &mut out),
         Tool::RebuildIndex(arguments) => rebuild_index::run(arguments, &mut out),

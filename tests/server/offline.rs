@@ -90,6 +90,7 @@ fn example(root: &Path) -> PathBuf {
             part: 0,
             offset: 0,
             started: Timestamp::from_seconds(1_000_000_000),
+            ..Owner::default()
         };
         let shard = ShardAppend {
             id,
@@ -171,6 +172,7 @@ fn owners_are_opened_with_the_key_and_exported_sealed_without() {
         assert_eq!(line["owner"]["key"], format!("holiday/{sequence}"));
         assert_eq!(line["owner"]["bucket"], "photos");
         assert_eq!(line["owner"]["started"], "2001-09-09T01:46:40Z");
+        assert_eq!(line["owner"]["kind"], "body");
         assert_eq!(line["coding"], "1+0");
         assert_eq!(line["stripes"][0]["shards"][0]["bytes"], 10_000);
     }

@@ -6,7 +6,7 @@
 //! | door | real | simulated |
 //! | --- | --- | --- |
 //! | [`disk::Disk`] | [`disk::RealDisk`] | [`disk::SimulatedDisk`] |
-//! | [`network::Network`] | [`network::InProcess`] | [`network::SimulatedNetwork`] |
+//! | [`network::Network`] | [`network::InProcess`], [`rpc::RpcNetwork`] | [`network::SimulatedNetwork`] |
 //! | [`clock::Clock`] | [`clock::SystemClock`] | [`clock::SimulatedClock`] |
 //! | [`entropy::Entropy`] | [`entropy::SystemEntropy`] | [`entropy::SeededEntropy`] |
 //!
@@ -19,6 +19,8 @@ pub mod clock;
 pub mod disk;
 pub mod entropy;
 pub mod network;
+pub mod rpc;
+pub mod tls;
 
 /// A boxed future, for the methods of trait objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

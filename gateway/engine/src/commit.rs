@@ -5,13 +5,18 @@
 
 use model::checksum::StoredChecksum;
 use model::command::{Command, CommitObject, Committed, Outcome, Refusal, WriteCondition};
+use model::extent::Extent;
 use model::ids::ManifestId;
 use model::names::{BucketName, ObjectKey};
 use model::query::MetadataError;
 use model::version::{ETag, ObjectHeaders, Part};
 
 use crate::engine::Engine;
+use crate::recover::{Recorded, owner_tells_all};
 use crate::write::WrittenBody;
+
+/// How often a record is written whose session ends before the commit.
+const RECORD_ATTEMPTS: usize = 3;
 
 /// Why a command did not succeed; each variant says what the caller can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,41 +89,78 @@ impl Engine {
         commit: ObjectCommit,
     ) -> Result<Committed, CommitError> {
         let size = body.size();
-        let parts = if size == 0 {
-            Vec::new()
-        } else {
+        if size == 0 {
+            return self.put_empty_object(commit).await;
+        }
+        let parts = {
             let (md5, extents) = (commit.md5, body.extents().to_vec());
             vec![Part { number: 0, size, md5, checksum: commit.checksum.clone(), extents }]
         };
-        let command = Command::CommitObject(CommitObject {
-            bucket: commit.bucket,
-            key: commit.key,
-            manifest: commit.manifest,
-            size,
-            etag: ETag { md5: commit.md5, parts: None },
-            headers: commit.headers,
-            checksum: commit.checksum,
-            parts,
-            condition: commit.condition,
-        });
-        self.commit_body(body, command).await
+        let record = if owner_tells_all(&commit, size) {
+            Recorded::none()
+        } else {
+            self.record_of_object(&commit, size, parts.clone()).await?
+        };
+        let command = object_command(commit, size, parts, record.extent());
+        self.commit_bodies([Some(body), record.into_body()], command).await
+    }
+
+    /// A body without bytes has a record only, and that can be written again.
+    async fn put_empty_object(&self, commit: ObjectCommit) -> Result<Committed, CommitError> {
+        self.with_record(
+            || self.record_of_object(&commit, 0, Vec::new()),
+            |record| object_command(commit.clone(), 0, Vec::new(), record),
+        )
+        .await
+    }
+
+    /// Proposes a command that names nothing new but a record. If the session that the record was
+    /// written in has ended, it is written again.
+    pub(crate) async fn with_record<F: Future<Output = Result<Recorded, CommitError>>>(
+        &self,
+        write: impl Fn() -> F,
+        command: impl Fn(Option<Extent>) -> Command,
+    ) -> Result<Committed, CommitError> {
+        let mut attempt = 1;
+        loop {
+            let record = write().await?;
+            let command = command(record.extent());
+            match self.commit_bodies([record.into_body(), None], command).await {
+                Err(CommitError::SessionEnded) if attempt < RECORD_ATTEMPTS => attempt += 1,
+                result => return result,
+            }
+        }
     }
 
     /// Proposes a command that makes `body` part of the metadata.
     pub(crate) async fn commit_body(
         &self,
-        mut body: WrittenBody,
+        body: WrittenBody,
         command: Command,
     ) -> Result<Committed, CommitError> {
-        let lacking = body.extents().iter().filter(|extent| !extent.missing.is_empty()).count();
+        self.commit_bodies([Some(body), None], command).await
+    }
+
+    /// Proposes a command that makes bodies part of the metadata.
+    async fn commit_bodies(
+        &self,
+        bodies: [Option<WrittenBody>; 2],
+        command: Command,
+    ) -> Result<Committed, CommitError> {
+        let mut bodies: Vec<WrittenBody> = bodies.into_iter().flatten().collect();
+        let lacking =
+            |body: &WrittenBody| body.extents().iter().any(|extent| !extent.missing.is_empty());
+        let is_lacking = bodies.iter().any(lacking);
         // From here on the outcome may be unknown, whatever becomes of this future.
-        body.hold();
+        bodies.iter_mut().for_each(WrittenBody::hold);
         let result = self.propose_committed(command).await;
         match &result {
-            Ok(_) if lacking > 0 => {
+            Ok(_) if is_lacking => {
                 metrics::counter!("drystone_degraded_commits_total").increment(1);
             }
-            Err(error) if error.is_definite() => body.release(),
+            Err(error) if error.is_definite() => {
+                bodies.iter_mut().for_each(WrittenBody::release);
+            }
             Ok(_) | Err(_) => {}
         }
         result
@@ -144,4 +186,24 @@ impl Engine {
             outcome => Ok(outcome),
         }
     }
+}
+
+fn object_command(
+    commit: ObjectCommit,
+    size: u64,
+    parts: Vec<Part>,
+    record: Option<Extent>,
+) -> Command {
+    Command::CommitObject(CommitObject {
+        bucket: commit.bucket,
+        key: commit.key,
+        manifest: commit.manifest,
+        size,
+        etag: ETag { md5: commit.md5, parts: None },
+        headers: commit.headers,
+        checksum: commit.checksum,
+        parts,
+        condition: commit.condition,
+        record,
+    })
 }

@@ -45,7 +45,11 @@ pub struct PartShare {
 impl Engine {
     /// Copies an object by sharing its extents.
     pub async fn copy_object(&self, copy: CopyObject) -> Result<Committed, CommitError> {
-        self.propose_committed(Command::CopyObject(copy)).await
+        self.with_record(
+            || self.record_of_copy(&copy),
+            |record| Command::CopyObject(CopyObject { record, ..copy.clone() }),
+        )
+        .await
     }
 
     /// The extents and MD5 of what was opened, if it is a whole body that was put in one request,

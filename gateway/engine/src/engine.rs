@@ -7,10 +7,13 @@ use model::cluster_map::ClusterMap;
 use model::coding::Coding;
 use model::ids::{ManifestId, UploadId};
 use model::names::{BucketName, ObjectKey};
+use model::node::Job;
+use model::owner::OwnerKind;
 use model::query::{Answer, MetadataError, ObjectFound, PlanWanted, Query};
 use model::shard::{ShardRequest, ShardResponse};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
+use wire::BoxFuture;
 use wire::clock::{Clock, timeout};
 use wire::entropy::Entropy;
 use wire::network::Network;
@@ -18,18 +21,21 @@ use wire::network::Network;
 use crate::buffers::{Budget, BufferPool};
 use crate::codec::Codec;
 use crate::discard::DiscardQueue;
+use crate::lease::{JobLease, Leases};
 use crate::map::MapCache;
 use crate::metadata_door::Metadata;
 use crate::options::EngineOptions;
 use crate::owner_seal::OwnerSeal;
+use crate::patience::PatientMetadata;
 use crate::read::{ObjectReader, OpenError};
+use crate::recover::{RecoverError, RecoverMeter, RecoverRequest};
 use crate::repair::{RepairDesk, RepairProgress};
 use crate::repair_report::RepairReports;
 use crate::scrub::{ScrubError, ScrubMeter, ScrubRequest};
 use crate::shard_door::ShardDoor;
 use crate::usage::Usage;
 use crate::write::{ObjectWriter, WriteTarget};
-use crate::{collect, discard, reconcile, repair, repair_report, scrub, usage};
+use crate::{collect, discard, lease, reconcile, recover, repair, repair_report, scrub, usage};
 
 /// What an engine is made of.
 pub struct EngineParts {
@@ -82,7 +88,9 @@ impl Drop for Tasks {
 /// What all rooms of the engine share.
 pub(crate) struct Shared {
     pub(crate) metadata: Arc<dyn Metadata>,
+    pub(crate) patience: Arc<PatientMetadata>,
     pub(crate) map: Arc<MapCache>,
+    pub(crate) leases: Arc<Leases>,
     pub(crate) door: ShardDoor,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
@@ -123,12 +131,19 @@ impl Shared {
 impl Engine {
     /// An engine and its tasks; must be called in a tokio runtime.
     pub fn new(parts: EngineParts) -> Self {
-        let map = Arc::new(MapCache::new(Arc::clone(&parts.metadata)));
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let options = parts.options;
         let clock = parts.clock;
+        let patience = Arc::new(PatientMetadata::new(
+            parts.metadata,
+            Arc::clone(&clock),
+            options.metadata_patience,
+        ));
+        let map = Arc::new(MapCache::new(Arc::clone(&patience), Arc::clone(&clock)));
         let shared = Arc::new(Shared {
-            metadata: parts.metadata,
+            metadata: Arc::clone(&patience) as Arc<dyn Metadata>,
+            patience,
+            leases: Leases::new(Arc::clone(&clock)),
             door: ShardDoor::new(parts.shards, Arc::clone(&map), Arc::clone(&clock), &options),
             map,
             seal: OwnerSeal::new(&parts.cluster_key, Arc::clone(&parts.entropy)),
@@ -148,20 +163,13 @@ impl Engine {
         let (stop, stopping) = watch::channel(false);
         let mut handles = vec![
             tokio::spawn(keep_map(Arc::clone(&shared), stopping.clone())),
+            tokio::spawn(usage::keep(Arc::clone(&shared), stopping.clone())),
             tokio::spawn(discard::run(Arc::clone(&shared), stopping.clone())),
             tokio::spawn(repair_report::run(Arc::clone(&shared), stopping.clone())),
-            tokio::spawn(collect::run(Arc::clone(&shared), stopping.clone())),
         ];
-        if let Some(interval) = shared.options.repair_interval {
-            let repair = repair::run(Arc::clone(&shared), interval, stopping.clone());
-            handles.push(tokio::spawn(repair));
-            handles
-                .push(tokio::spawn(reconcile::run_damage(Arc::clone(&shared), stopping.clone())));
-        }
-        if let Some(interval) = shared.options.reconcile_interval {
-            let reconcile = reconcile::run(Arc::clone(&shared), interval, stopping);
-            handles.push(tokio::spawn(reconcile));
-        }
+        handles.extend(cluster_jobs(&shared, &stopping));
+        // After the jobs, so that it takes all of their leases in its first round.
+        handles.push(tokio::spawn(lease::keep(Arc::clone(&shared), stopping)));
         Self { shared, tasks: Arc::new(Tasks { stop, handles: Mutex::new(handles) }) }
     }
 
@@ -203,6 +211,33 @@ impl Engine {
         self.shared.map.get().await
     }
 
+    /// Every newer cluster map, as it is seen; `None` before the first.
+    pub fn follow_cluster_map(&self) -> watch::Receiver<Option<Arc<ClusterMap>>> {
+        self.shared.map.follow()
+    }
+
+    /// How long ago the newest cluster map that was seen was the newest for certain; `None` before
+    /// the first.
+    pub fn map_age(&self) -> Option<Duration> {
+        self.shared.map.age()
+    }
+
+    /// How long the metadata hasn't answered; `None` while it does.
+    pub fn metadata_silence(&self) -> Option<Duration> {
+        self.shared.patience.silence()
+    }
+
+    /// Takes the lease of a job, so that only one gateway at a time does it: the engine renews it
+    /// for as long as the answer lives.
+    pub fn lease(&self, job: Job) -> JobLease {
+        self.shared.leases.want(job)
+    }
+
+    /// The words for the jobs that this gateway does for the whole cluster now.
+    pub fn leased_jobs(&self) -> Vec<&'static str> {
+        self.shared.leases.held_jobs().into_iter().map(lease::job_word).collect()
+    }
+
     /// What the newest cluster map says; `None` before the first was seen.
     pub fn readiness(&self) -> Option<Readiness> {
         let map = self.shared.map.current()?;
@@ -224,6 +259,17 @@ impl Engine {
         stop: watch::Receiver<bool>,
     ) -> Result<(), ScrubError> {
         scrub::run(&self.shared, request, meter, stop).await
+    }
+
+    /// Finds again what metadata that was put back, or begun anew, doesn't know, until it is done or
+    /// `stop` turns true. `meter` tells how far it is.
+    pub async fn recover(
+        &self,
+        request: &RecoverRequest,
+        meter: &RecoverMeter,
+        stop: watch::Receiver<bool>,
+    ) -> Result<(), RecoverError> {
+        recover::run(&self.shared, request, meter, stop).await
     }
 
     /// What repair has come to since this engine began.
@@ -251,9 +297,8 @@ impl Engine {
     }
 
     /// Begins to write a body. Nothing happens before its first byte.
-    #[expect(clippy::needless_pass_by_value, reason = "a target is for one body")]
     pub fn writer(&self, target: WriteTarget) -> ObjectWriter {
-        ObjectWriter::new(Arc::clone(&self.shared), &target)
+        ObjectWriter::new(Arc::clone(&self.shared), target, OwnerKind::Body)
     }
 
     /// What the rooms share.
@@ -262,17 +307,46 @@ impl Engine {
     }
 }
 
-/// Keeps the cluster map and the usage of disks up to date.
+/// Starts the jobs that one gateway at a time does for the whole cluster.
+fn cluster_jobs(shared: &Arc<Shared>, stopping: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
+    let start = |job, work: Box<dyn Fn(watch::Receiver<bool>) -> BoxFuture<'static, ()> + Send>| {
+        let lease = shared.leases.want(job);
+        tokio::spawn(lease::work_while_held(lease, stopping.clone(), work))
+    };
+    let collector = Arc::clone(shared);
+    let mut handles = vec![start(
+        Job::Collect,
+        Box::new(move |stop| Box::pin(collect::run(Arc::clone(&collector), stop))),
+    )];
+    if let Some(interval) = shared.options.repair_interval {
+        let (repairer, finder) = (Arc::clone(shared), Arc::clone(shared));
+        handles.push(start(
+            Job::Repair,
+            Box::new(move |stop| Box::pin(repair::run(Arc::clone(&repairer), interval, stop))),
+        ));
+        handles.push(start(
+            Job::Repair,
+            Box::new(move |stop| Box::pin(reconcile::run_damage(Arc::clone(&finder), stop))),
+        ));
+    }
+    if let Some(interval) = shared.options.reconcile_interval {
+        let reconciler = Arc::clone(shared);
+        handles.push(start(
+            Job::Reconcile,
+            Box::new(move |stop| Box::pin(reconcile::run(Arc::clone(&reconciler), interval, stop))),
+        ));
+    }
+    handles
+}
+
+/// Keeps the cluster map up to date.
 async fn keep_map(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
-    let mut usage_asked: Option<Duration> = None;
     loop {
-        if shared.map.refresh().await.is_ok() {
-            let now = shared.clock.monotonic();
-            let due = |asked: Duration| now >= asked + shared.options.usage_interval;
-            if usage_asked.is_none_or(due) {
-                usage_asked = Some(now);
-                usage::ask_nodes(&shared).await;
-            }
+        tokio::select! {
+            _ = stopping.wait_for(|stop| *stop) => return,
+            asked = shared.map.probe() => if let Err(error) = asked {
+                tracing::debug!(%error, "the cluster map can't be asked for");
+            },
         }
         tokio::select! {
             _ = stopping.wait_for(|stop| *stop) => return,

@@ -38,6 +38,8 @@
 //! engine.readiness()                 // what the newest cluster map says of reads and writes
 //! engine.scrub(&request, &meter, stop).await?;   // verify a disk, PG, bucket, object, or all
 //! engine.repair_progress()           // what repair in the background has come to
+//! engine.follow_cluster_map()        // every newer map, as it is seen; map_age(), metadata_silence()
+//! engine.lease(Job::Backup)          // a job that one gateway at a time does; leased_jobs()
 //! engine.shutdown().await;
 //! ```
 //!
@@ -60,18 +62,23 @@ mod delete;
 mod discard;
 mod engine;
 mod latency;
+mod lease;
 mod map;
 mod metadata_door;
 mod options;
 mod owner_seal;
 mod pace;
+mod patience;
 mod read;
 mod reconcile;
+mod recover;
 mod repair;
 mod repair_report;
 mod scrub;
 mod shard_door;
 mod stripe;
+#[cfg(test)]
+mod three_disks;
 mod upload;
 mod usage;
 mod write;
@@ -80,10 +87,15 @@ pub use codec::{Codec, CodecError};
 pub use commit::{CommitError, ObjectCommit};
 pub use copy::{CopyError, PartShare};
 pub use engine::{Engine, EngineParts, Readiness};
+pub use lease::JobLease;
 pub use metadata_door::Metadata;
 pub use options::EngineOptions;
 pub use owner_seal::{OwnerSeal, OwnerSealError};
 pub use read::{ObjectReader, OpenError, ReadError};
+pub use recover::{
+    BodyDigest, IncompleteReason, NewDigest, RecoverError, RecoverFigures, RecoverMeter,
+    RecoverPhase, RecoverProblem, RecoverRequest,
+};
 pub use repair::RepairProgress;
 pub use scrub::{ScrubError, ScrubFigures, ScrubMeter, ScrubRequest, ScrubScope};
 pub use upload::PartCommit;

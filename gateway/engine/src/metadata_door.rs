@@ -6,7 +6,7 @@
 
 use metadata::session::Writer;
 use model::command::{Command, Outcome};
-use model::ids::{ExtentId, PgId};
+use model::ids::{ExtentId, PgId, SessionId};
 use model::query::{Answer, MetadataError, Query};
 use wire::BoxFuture;
 
@@ -20,6 +20,9 @@ pub trait Metadata: Send + Sync + 'static {
 
     /// The name of a new extent in `pg`, in a session that is open.
     fn next_extent(&self, pg: PgId) -> BoxFuture<'_, Result<ExtentId, MetadataError>>;
+
+    /// The session that is open now: in its name this gateway holds leases.
+    fn holder(&self) -> BoxFuture<'_, Result<SessionId, MetadataError>>;
 }
 
 impl Metadata for Writer {
@@ -44,5 +47,8 @@ impl Metadata for Writer {
             let session = self.session().await?;
             session.next_extent(pg).ok_or(MetadataError::Unavailable)
         })
+    }
+    fn holder(&self) -> BoxFuture<'_, Result<SessionId, MetadataError>> {
+        Box::pin(async move { Ok(self.session().await?.id()) })
     }
 }

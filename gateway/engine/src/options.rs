@@ -38,8 +38,16 @@ pub struct EngineOptions {
     pub placement_patience: Duration,
     /// A disk that failed a request is left alone for this long, where others can do.
     pub suspect_for: Duration,
-    /// How often the cluster map is asked for.
+    /// How often the cluster map is asked for: a new one is known to all gateways within this and
+    /// the time of a question.
     pub map_interval: Duration,
+    /// How long the metadata is waited for: longer than an election, and than it takes to give up a
+    /// leader that hangs; shorter than any SDK waits for an answer. After so much silence requests
+    /// are refused at once.
+    pub metadata_patience: Duration,
+    /// For how long a gateway takes the lease of a job. It renews it three times in that time, and
+    /// works on the job for two thirds of it without a renewal.
+    pub lease_duration: Duration,
     /// How often the storage nodes are asked how full their disks are.
     pub usage_interval: Duration,
     /// Garbage is left alone for this long, so that readers that began before the delete end well.
@@ -90,6 +98,8 @@ impl Default for EngineOptions {
             placement_patience: Duration::from_secs(20),
             suspect_for: Duration::from_secs(3),
             map_interval: Duration::from_secs(1),
+            metadata_patience: Duration::from_secs(10),
+            lease_duration: Duration::from_secs(30),
             usage_interval: Duration::from_secs(10),
             garbage_delay: Duration::from_mins(10),
             collect_interval: Duration::from_secs(5),

@@ -107,6 +107,7 @@ mod tests {
             part: 0,
             offset: 0,
             started: Timestamp(5),
+            ..Owner::default()
         }
     }
 

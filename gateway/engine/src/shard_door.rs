@@ -1,13 +1,14 @@
 //! The engine's door to the disks: finds the node, sends, tells failures apart, and remembers who
-//! failed lately.
+//! failed lately. A request that went to where a disk was is sent again to where it is.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use model::ids::DiskId;
+use model::cluster_map::ClusterMap;
+use model::ids::{DiskId, NodeId};
 use model::shard::{ShardError, ShardRequest, ShardResponse};
-use wire::clock::Clock;
+use wire::clock::{Clock, timeout};
 use wire::network::{Network, NetworkError, Peer};
 
 use crate::latency::Latency;
@@ -41,6 +42,11 @@ impl ShardFailure {
         )
     }
 
+    /// Whether nothing was done, and the disk may be in another place than was thought.
+    fn is_misdirected(&self) -> bool {
+        matches!(self, Self::Unreachable | Self::Refused(ShardError::NoSuchDisk(_)))
+    }
+
     /// Whether the disk is no good for reads for now.
     fn spoils_reads(&self) -> bool {
         match self {
@@ -71,6 +77,29 @@ impl ShardFailure {
                 ShardError::Overloaded(_) => "overloaded",
             },
         }
+    }
+}
+
+/// How long a misdirected request waits for a newer map. A question takes a few milliseconds; during
+/// an election other disks do.
+const CORRECTION_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Where a disk is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    node: NodeId,
+    /// The node's address; empty where the map knows none.
+    address: String,
+}
+
+impl Place {
+    fn of(map: &ClusterMap, disk: DiskId) -> Option<Self> {
+        let node = map.disk(disk)?.node;
+        let known = map.node(node);
+        Some(Self {
+            node,
+            address: known.map_or_else(String::new, |known| known.registration.address.clone()),
+        })
     }
 }
 
@@ -159,23 +188,55 @@ impl ShardDoor {
         deadline: Duration,
     ) -> Result<ShardResponse, ShardFailure> {
         let operation = operation(&request);
-        let node = self.map.current().and_then(|map| map.disk(disk).map(|disk| disk.node));
-        let result = match node {
-            None => Err(ShardFailure::Unreachable),
-            Some(node) => {
-                match self.network.call(Peer(u64::from(node.0)), request, deadline).await {
-                    Ok(ShardResponse::Failed(error)) => Err(ShardFailure::Refused(error)),
-                    Ok(response) => Ok(response),
-                    Err(NetworkError::Unreachable(_)) => Err(ShardFailure::Unreachable),
-                    Err(NetworkError::TimedOut(_)) => Err(ShardFailure::TimedOut),
-                }
-            }
-        };
+        let map = self.map.current();
+        let place = map.as_deref().and_then(|map| Place::of(map, disk));
+        let again = request.clone();
+        let mut result = self.send(place.as_ref(), request, deadline).await;
+        if let Err(failure) = &result
+            && failure.is_misdirected()
+            && let Some(elsewhere) = self.elsewhere(disk, place.as_ref(), failure).await
+        {
+            metrics::counter!("drystone_shard_redirects_total", "operation" => operation)
+                .increment(1);
+            result = self.send(Some(&elsewhere), again, deadline).await;
+        }
         metrics::counter!("drystone_shard_requests_total", "operation" => operation).increment(1);
         if let Err(failure) = &result {
             self.note_failure(disk, operation, failure);
         }
         result
+    }
+
+    async fn send(
+        &self,
+        place: Option<&Place>,
+        request: ShardRequest,
+        deadline: Duration,
+    ) -> Result<ShardResponse, ShardFailure> {
+        let Some(place) = place else { return Err(ShardFailure::Unreachable) };
+        match self.network.call(Peer(u64::from(place.node.0)), request, deadline).await {
+            Ok(ShardResponse::Failed(error)) => Err(ShardFailure::Refused(error)),
+            Ok(response) => Ok(response),
+            Err(NetworkError::Unreachable(_)) => Err(ShardFailure::Unreachable),
+            Err(NetworkError::TimedOut(_)) => Err(ShardFailure::TimedOut),
+        }
+    }
+
+    /// Where the disk is by a newer map, if that is another place than the one that was tried. A
+    /// node that says that it doesn't have the disk is reason to ask for a map; one that can't be
+    /// reached may simply be down, and nobody waits for that: the next request knows more.
+    async fn elsewhere(
+        &self,
+        disk: DiskId,
+        tried: Option<&Place>,
+        failure: &ShardFailure,
+    ) -> Option<Place> {
+        if tried.is_none() || matches!(failure, ShardFailure::Refused(_)) {
+            // What comes too late is used by the next request.
+            let _ = timeout(&*self.clock, CORRECTION_PATIENCE, self.map.refresh()).await;
+        }
+        let map = self.map.current()?;
+        Place::of(&map, disk).filter(|place| Some(place) != tried)
     }
 
     /// Counts a failure, and remembers the disk where it is to blame.
@@ -210,5 +271,6 @@ fn operation(request: &ShardRequest) -> &'static str {
         ShardRequest::Damaged { .. } => "damaged",
         ShardRequest::Scrub { .. } => "scrub",
         ShardRequest::Status => "status",
+        ShardRequest::Groups { .. } => "groups",
     }
 }

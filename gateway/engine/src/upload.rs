@@ -63,7 +63,11 @@ impl Engine {
         &self,
         complete: CompleteUpload,
     ) -> Result<Committed, CommitError> {
-        self.propose_committed(Command::CompleteUpload(complete)).await
+        self.with_record(
+            || self.record_of_upload(&complete),
+            |record| Command::CompleteUpload(CompleteUpload { record, ..complete.clone() }),
+        )
+        .await
     }
 
     /// Ends an upload without an object; its parts become garbage.

@@ -2,11 +2,12 @@
 //! extent.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use model::cluster_map::Pg;
 use model::ids::DiskId;
 use model::shard::{ShardRequest, ShardResponse};
+use tokio::sync::watch;
 use wire::network::Peer;
 
 use crate::engine::Shared;
@@ -26,8 +27,28 @@ impl Usage {
     }
 }
 
+/// Asks the nodes every so often, until told to stop. Apart from the map's own keeper, since a node
+/// that hangs takes its time.
+pub(crate) async fn keep(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
+    loop {
+        let work = async {
+            // The first is asked for at the start; without it there is nobody to ask.
+            if shared.map.current().is_none() {
+                let mut maps = shared.map.follow();
+                let _appeared = maps.wait_for(Option::is_some).await.is_ok();
+            }
+            ask_nodes(&shared).await;
+            shared.clock.sleep(shared.options.usage_interval).await;
+        };
+        tokio::select! {
+            _ = stopping.wait_for(|stop| *stop) => return,
+            () = work => {}
+        }
+    }
+}
+
 /// Asks every node for a report on its disks. Nodes that don't answer keep their last one.
-pub(crate) async fn ask_nodes(shared: &Shared) {
+async fn ask_nodes(shared: &Shared) {
     let Some(map) = shared.map.current() else { return };
     let nodes: BTreeSet<_> = map.disks.iter().map(|disk| disk.node).collect();
     let mut calls = Vec::with_capacity(nodes.len());

@@ -1,24 +1,29 @@
-//! Asks the metadata for what `/status` and `/health/ready` tell.
+//! Asks the metadata, and this process, for what `/status` and `/health/ready` tell.
 //!
-//! In: the metadata's replicas. Out: a [`ClusterStatus`]. Each question has a short deadline of its
-//! own, so that a cluster in trouble still tells what it knows.
+//! In: the metadata's replicas. Out: a [`ClusterStatus`]. All are asked at once and each question has
+//! a short deadline of its own, so that a cluster in trouble still tells what it knows.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use engine::Engine;
 use futures_util::future::join_all;
 use metadata::client::MetadataClient;
 use model::cluster_map::ClusterMap;
-use model::ids::{DiskId, ReplicaId};
+use model::ids::{DiskId, NodeId, ReplicaId};
+use model::node::{Node, Roles};
 use model::query::{Answer, MetadataStatus, Query};
+use model::recovery::Held;
 use model::shard::DiskReport;
+use tokio::sync::watch;
 use wire::clock::timeout;
 
 use crate::admin::health::{self, Health, Reason};
-use crate::admin::jobs::ScrubJobs;
 use crate::admin::status::{
-    ClusterStatus, DiskStatus, FaultTolerance, MetadataSummary, PlacementGroups, RepairStatus,
-    ReplicaStatus, UNREACHABLE, Usage, disks_to_lose, is_readable, replicas_to_lose, slack,
+    ClusterStatus, DiskStatus, FaultTolerance, HeldStatus, MetadataSummary, NodeStatus,
+    PlacementGroups, ProcessStatus, RepairStatus, ReplicaStatus, UNREACHABLE, Usage, disks_to_lose,
+    is_readable, replicas_to_lose, slack,
 };
 
 /// Tells where a metadata replica is kept; only the process that keeps it knows.
@@ -27,16 +32,39 @@ pub type ReplicaPlace = Arc<dyn Fn(ReplicaId) -> Option<String> + Send + Sync>;
 /// How long one question may take: probes ask every few seconds.
 const QUESTION_DEADLINE: Duration = Duration::from_secs(2);
 
+/// A gateway whose copy of the cluster map wasn't confirmed for so long isn't ready, though the
+/// metadata answers: it asks every second.
+const MAP_AGE_MAX: Duration = Duration::from_secs(30);
+
+/// The process that answers.
+pub struct Process {
+    /// What it does.
+    pub roles: Roles,
+    /// Its node; `None` where it is the only process.
+    pub node: Option<NodeId>,
+    /// Turns true with the order to stop.
+    pub stopping: watch::Receiver<bool>,
+    /// The engine of a gateway.
+    pub engine: Option<Engine>,
+}
+
 /// Asks for the state of the cluster.
 pub struct StatusGatherer {
     client: Arc<MetadataClient>,
     place: ReplicaPlace,
+    process: Process,
+    /// When the metadata last answered, by the monotonic clock; at first, when this began.
+    heard: Mutex<Duration>,
 }
 
 /// What the replicas and the leader answered.
 struct Found {
     replicas: Vec<(ReplicaId, Option<MetadataStatus>)>,
     map: FoundMap,
+    /// What is held, as far as is known.
+    held: Option<Held>,
+    /// How long the metadata hasn't answered.
+    silence: Duration,
 }
 
 /// What the question for the cluster map gave.
@@ -60,17 +88,23 @@ impl FoundMap {
 
 impl StatusGatherer {
     /// Asks by `client`; `place` knows where replicas are kept.
-    pub fn new(client: Arc<MetadataClient>, place: ReplicaPlace) -> Self {
-        Self { client, place }
+    pub fn new(client: Arc<MetadataClient>, place: ReplicaPlace, process: Process) -> Self {
+        let heard = Mutex::new(client.clock().monotonic());
+        Self { client, place, process, heard }
     }
 
-    /// Whether clients can be served.
+    /// The way to the metadata.
+    pub(super) const fn client(&self) -> &Arc<MetadataClient> {
+        &self.client
+    }
+
+    /// Whether clients can be served, or the process' other work be done.
     pub async fn health(&self) -> Health {
-        Health::new(self.find().await.reasons())
+        Health::new(self.reasons(&self.find().await))
     }
 
-    /// All that is known; what repair has come to is known by the engine of `jobs`.
-    pub async fn status(&self, jobs: &ScrubJobs) -> ClusterStatus {
+    /// All that is known.
+    pub async fn status(&self) -> ClusterStatus {
         let found = self.find().await;
         let map = found.map.made();
         let leader = found.leader();
@@ -80,6 +114,7 @@ impl StatusGatherer {
         let disk_status = |map: &ClusterMap| {
             map.disks.iter().map(|disk| DiskStatus::new(disk, report(disk.id))).collect()
         };
+        let engine = self.process.engine.as_ref();
         ClusterStatus {
             cluster: map.map(|map| map.cluster.to_string()),
             coding: map.map(|map| map.coding.to_string()),
@@ -98,40 +133,102 @@ impl StatusGatherer {
                 object_bytes: leader.map(|leader| leader.object_bytes),
             },
             repair_queue: leader.map(|leader| leader.repairs),
-            repair: RepairStatus::new(jobs.engine().repair_progress()),
+            repair: engine
+                .map(|engine| RepairStatus::new(engine.repair_progress()))
+                .unwrap_or_default(),
             garbage_extents: leader.map(|leader| leader.garbage),
             metadata: self.summary(&found),
-            reasons: found.reasons(),
+            held: found.held.as_ref().map(HeldStatus::new),
+            nodes: map.map(|map| found.nodes(map)).unwrap_or_default(),
+            process: self.process(&found),
+            reasons: self.reasons(&found),
         }
     }
 
     async fn find(&self) -> Found {
         let clock = self.client.clock().as_ref();
-        let mut ids = self.client.book().replicas();
-        ids.sort_unstable();
+        let known = self.process.engine.as_ref().and_then(|engine| {
+            let maps = engine.follow_cluster_map();
+            let map = maps.borrow().clone()?;
+            Some(map.replicas.iter().map(|place| place.replica).collect::<Vec<_>>())
+        });
+        let ids: BTreeSet<ReplicaId> =
+            self.client.book().replicas().into_iter().chain(known.unwrap_or_default()).collect();
         let replicas = join_all(ids.into_iter().map(|id| async move {
             let status = timeout(clock, QUESTION_DEADLINE, self.client.status(id)).await;
             (id, status.ok().and_then(Result::ok))
         }));
         let query = self.client.query(Query::ClusterMap { known_epoch: 0 });
         let map = timeout(clock, QUESTION_DEADLINE, query);
-        let (replicas, map) = futures_util::join!(replicas, map);
+        let held = timeout(clock, QUESTION_DEADLINE, self.find_held());
+        let (replicas, map, held) = futures_util::join!(replicas, map, held);
         let map = match map {
             Ok(Ok(Answer::ClusterMap(Some(map)))) => FoundMap::Made(Box::new(map)),
             Ok(Ok(Answer::ClusterMap(None) | Answer::Refused(_))) => FoundMap::Unmade,
             _ => FoundMap::Silence,
         };
-        Found { replicas, map }
+        let held = held.ok().flatten();
+        let silence = self.note(!matches!(map, FoundMap::Silence));
+        Found { replicas, map, held, silence }
+    }
+
+    /// What is held, where this process may ask that: storage nodes may not.
+    async fn find_held(&self) -> Option<Held> {
+        let roles = self.process.roles;
+        if !roles.contains(Roles::METADATA) && !roles.contains(Roles::GATEWAY) {
+            return None;
+        }
+        match self.client.query(Query::Held).await {
+            Ok(Answer::Held(held)) => held,
+            _ => None,
+        }
+    }
+
+    /// Takes note of whether the metadata answered; how long it hasn't.
+    fn note(&self, answered: bool) -> Duration {
+        let now = self.client.clock().monotonic();
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if answered {
+            *heard = now;
+        }
+        // A gateway asks all the time, and knows better.
+        let silence = self.process.engine.as_ref().and_then(Engine::metadata_silence);
+        if answered { Duration::ZERO } else { silence.unwrap_or(now.saturating_sub(*heard)) }
+    }
+
+    fn process(&self, found: &Found) -> ProcessStatus {
+        let engine = self.process.engine.as_ref();
+        let map = engine.and_then(|engine| engine.follow_cluster_map().borrow().clone());
+        ProcessStatus {
+            roles: self.process.roles.to_string(),
+            node: self.process.node.map(|node| node.0),
+            stopping: *self.process.stopping.borrow(),
+            jobs: engine
+                .map(|engine| engine.leased_jobs().into_iter().map(str::to_owned).collect())
+                .unwrap_or_default(),
+            map_age_seconds: engine.and_then(Engine::map_age).map(|age| age.as_secs()),
+            map_epoch: map.map(|map| map.epoch),
+            metadata_silent_seconds: found.silence.as_secs(),
+        }
     }
 
     fn summary(&self, found: &Found) -> MetadataSummary {
         let leader = found.leader();
-        let replica = |(id, status): &(ReplicaId, Option<MetadataStatus>)| ReplicaStatus {
-            replica: id.0,
-            disk: (self.place)(*id),
-            state: status.as_ref().map_or(UNREACHABLE, |status| &status.state).to_owned(),
-            applied: status.as_ref().map(|status| status.last_applied_index),
-            digests_match: status.as_ref().zip(leader).and_then(digests_match),
+        let replica = |(id, status): &(ReplicaId, Option<MetadataStatus>)| {
+            let status = status.as_ref();
+            let node = found.map.made().and_then(|map| map.node_of(*id));
+            ReplicaStatus {
+                replica: id.0,
+                disk: (self.place)(*id),
+                node: node.map(|node| node.id.0),
+                votes: leader.map(|leader| leader.voters.contains(id)),
+                lag: status.zip(leader).map(|(status, leader)| {
+                    leader.last_log_index.saturating_sub(status.last_applied_index)
+                }),
+                state: status.map_or(UNREACHABLE, |status| &status.state).to_owned(),
+                applied: status.map(|status| status.last_applied_index),
+                digests_match: status.zip(leader).and_then(digests_match),
+            }
         };
         MetadataSummary {
             leader: leader.map(|leader| leader.replica.0),
@@ -139,6 +236,44 @@ impl StatusGatherer {
             term: leader.map(|leader| leader.term),
             replicas: found.replicas.iter().map(replica).collect(),
         }
+    }
+
+    fn reasons(&self, found: &Found) -> Vec<Reason> {
+        let mut reasons = Vec::new();
+        if *self.process.stopping.borrow() {
+            reasons.push(Reason::stopping());
+        }
+        let is_gateway = self.process.roles.contains(Roles::GATEWAY);
+        match &found.map {
+            FoundMap::Silence => {
+                reasons.push(Reason::metadata_unavailable(found.silence, &found.why_silent()));
+            }
+            FoundMap::Unmade => reasons.push(Reason::no_cluster_map()),
+            FoundMap::Made(map) => {
+                let of_disks = health::of_disks(map, |id| found.is_readable(id)).into_iter();
+                // What can't be read or written stops clients, and so gateways only.
+                let fitting =
+                    |reason: Reason| if is_gateway { reason } else { reason.as_warning() };
+                reasons.extend(of_disks.map(fitting));
+                if let Some(engine) = &self.process.engine {
+                    let age = engine.map_age();
+                    if age.is_none_or(|age| age > MAP_AGE_MAX) {
+                        reasons.push(Reason::map_too_old(age));
+                    }
+                }
+            }
+        }
+        reasons.extend(found.held.as_ref().map(Reason::metadata_held));
+        reasons.extend(health::of_damage(found.reports()));
+        if let (Some((voters, healthy)), Some(leader)) = (found.voters(), found.leader()) {
+            let known = found.replicas.iter().filter_map(|(_, status)| status.as_ref());
+            let differs =
+                |status: &&MetadataStatus| digests_match((*status, leader)) == Some(false);
+            let differing: Vec<u64> =
+                known.filter(differs).map(|status| status.replica.0).collect();
+            reasons.extend(health::of_replicas(voters, healthy, &differing));
+        }
+        reasons
     }
 }
 
@@ -170,22 +305,58 @@ impl Found {
         Some((voters.len(), voters.iter().filter(well).count()))
     }
 
-    fn reasons(&self) -> Vec<Reason> {
-        let mut reasons = match &self.map {
-            FoundMap::Silence => vec![Reason::metadata_unavailable()],
-            FoundMap::Unmade => vec![Reason::no_cluster_map()],
-            FoundMap::Made(map) => health::of_disks(map, |id| self.is_readable(id)),
+    fn nodes(&self, map: &ClusterMap) -> Vec<NodeStatus> {
+        map.nodes.iter().map(|node| self.node(map, node)).collect()
+    }
+
+    fn node(&self, map: &ClusterMap, node: &Node) -> NodeStatus {
+        let Node { id, registration } = node;
+        let kept = map.replicas.iter().filter(|place| place.node == *id);
+        let replicas: Vec<u64> = kept.map(|place| place.replica.0).collect();
+        let answered = |(replica, status): &(ReplicaId, Option<MetadataStatus>)| {
+            status.is_some() && replicas.contains(&replica.0)
         };
-        reasons.extend(health::of_damage(self.reports()));
-        if let (Some((voters, healthy)), Some(leader)) = (self.voters(), self.leader()) {
-            let known = self.replicas.iter().filter_map(|(_, status)| status.as_ref());
-            let differs =
-                |status: &&MetadataStatus| digests_match((*status, leader)) == Some(false);
-            let differing: Vec<u64> =
-                known.filter(differs).map(|status| status.replica.0).collect();
-            reasons.extend(health::of_replicas(voters, healthy, &differing));
+        let silent_seconds = if self.replicas.iter().any(answered) {
+            Some(0)
+        } else {
+            let heard = self.leader().map(|leader| &*leader.nodes).unwrap_or_default();
+            heard.iter().find(|heard| heard.node == *id).map(|heard| heard.silence_ms / 1000)
+        };
+        NodeStatus {
+            id: id.0,
+            name: registration.name.clone(),
+            roles: registration.roles.to_string(),
+            address: registration.address.clone(),
+            rack: registration.rack.clone(),
+            zone: registration.zone.clone(),
+            level: registration.level,
+            silent_seconds,
+            disks: map.disks.iter().filter(|disk| disk.node == *id).count() as u64,
+            replicas,
         }
-        reasons
+    }
+
+    /// Why the metadata doesn't answer, as far as its replicas tell.
+    fn why_silent(&self) -> String {
+        let silent = |(id, status): &(ReplicaId, Option<MetadataStatus>)| {
+            status.is_none().then(|| id.0.to_string())
+        };
+        let silent: Vec<String> = self.replicas.iter().filter_map(silent).collect();
+        let silent_ones = silent.join(", ");
+        match (self.leader(), silent.len() == self.replicas.len(), silent.is_empty()) {
+            (_, true, _) => "none of its replicas can be reached".to_owned(),
+            (None, _, true) => "it has no leader".to_owned(),
+            (None, _, false) => {
+                format!("it has no leader, and replicas {silent_ones} can't be reached")
+            }
+            (Some(leader), _, true) => {
+                format!("replica {} leads and does not answer in time", leader.replica.0)
+            }
+            (Some(leader), _, false) => format!(
+                "replica {} leads, perhaps without a majority; replicas {silent_ones} can't be reached",
+                leader.replica.0
+            ),
+        }
     }
 }
 

@@ -48,6 +48,8 @@ fn set_cluster(status: &ClusterStatus) {
     known("drystone_objects", status.usage.objects);
     known("drystone_object_bytes", status.usage.object_bytes);
     known("drystone_raft_term", status.metadata.term);
+    let is_held = u64::from(status.held.is_some());
+    known("drystone_metadata_held", status.cluster.is_some().then_some(is_held));
     let more = |name: &'static str, value: Option<i64>| {
         if let Some(value) = value {
             gauge!(name).set(value as f64);
@@ -58,6 +60,14 @@ fn set_cluster(status: &ClusterStatus) {
     gauge!("drystone_placement_groups", "state" => "open").set(status.placement_groups.open as f64);
     gauge!("drystone_placement_groups", "state" => "unreadable")
         .set(status.placement_groups.unreadable as f64);
+    known("drystone_map_age_seconds", status.process.map_age_seconds);
+    known("drystone_metadata_silence_seconds", Some(status.process.metadata_silent_seconds));
+    for node in &status.nodes {
+        if let Some(silence) = node.silent_seconds {
+            gauge!("drystone_node_silence_seconds", "node" => node.id.to_string())
+                .set(silence as f64);
+        }
+    }
     for disk in &status.disks {
         let is_up = disk.state == "up";
         gauge!("drystone_disk_up", "disk" => disk.id.to_string()).set(f64::from(u8::from(is_up)));
@@ -69,6 +79,10 @@ fn set_replica(replica: &ReplicaStatus) {
     if let Some(applied) = replica.applied {
         let id = replica.replica.to_string();
         gauge!("drystone_raft_applied_index", "replica" => id).set(applied as f64);
+    }
+    if let Some(lag) = replica.lag {
+        let id = replica.replica.to_string();
+        gauge!("drystone_raft_lag_entries", "replica" => id).set(lag as f64);
     }
 }
 

@@ -1,23 +1,31 @@
 //! The requests of the admin listener.
 //!
-//! `GET` and `HEAD` read. `POST` begins or stops a scrub, and must carry JSON by its content type
-//! and no `Origin`: a page in the operator's browser can send neither without asking first, and
-//! such questions (`OPTIONS`) are refused.
+//! `GET` and `HEAD` read. `POST` and `DELETE` give orders; a `POST` must carry JSON by its content
+//! type, which a page in the operator's browser can't send without asking first, and such questions
+//! (`OPTIONS`) are refused. What a browser says comes from a page of elsewhere is refused altogether;
+//! and but for what monitoring reads, so is what is asked by a host name, which may be a page's own
+//! that was made to lead here. Every role has such a listener; what a process
+//! can't do for want of a gateway or of metadata it says.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use serde::Serialize;
-use wire::clock::timeout;
+use wire::clock::{Clock, timeout};
 
+use crate::admin::answers::{json, not_allowed, plain, respond, unread};
+use crate::admin::backup;
 use crate::admin::gather::StatusGatherer;
 use crate::admin::gauges::Gauges;
 use crate::admin::job::ScrubOrder;
 use crate::admin::jobs::{Begun, ScrubJobs};
+use crate::admin::order_routes::{OrderPath, answer, carry_out, nobody};
+use crate::admin::orders::{AdminOrders, OrderError};
+use crate::admin::recovery::Released;
 use crate::http::connection::Peer;
 use crate::http::listener::Handler;
 use crate::http::response::ResponseBody;
@@ -28,45 +36,70 @@ const ORDER_BYTES_MAX: usize = 16 * 1024;
 /// How long an order may take to arrive.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(10);
 
-const PATHS: &str = "There is /metrics, /health/live, /health/ready, /status, /jobs, /jobs/ID, and to POST to /scrub and /jobs/ID/stop.\n";
+const PATHS: &str = "There is /metrics, /health/live, /health/ready, /status, /nodes, /jobs, /jobs/ID, /metadata/backup, /metadata/check, /metadata/recovery, /cluster/tokens; to POST to /scrub, /jobs/ID/stop, /metadata/recovery, /metadata/recovery/stop, /metadata/recovery/release, /metadata/transfer, /metadata/add, /metadata/remove, /cluster/tokens, /nodes/ID/remove; and to DELETE /cluster/tokens/ID.\n";
 
 /// Writes all metrics in the text format of Prometheus.
 pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
 
-/// Answers `/metrics`, `/health/live`, `/health/ready`, `/status`, `/scrub` and `/jobs`.
+/// What an admin listener answers from.
+pub struct AdminParts {
+    /// The state of the cluster and of this process.
+    pub gatherer: StatusGatherer,
+    /// The metrics.
+    pub metrics: MetricsText,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Scrubs, where there is a gateway to carry them out.
+    pub jobs: Option<Arc<ScrubJobs>>,
+    /// Orders to the cluster, where there is metadata to carry them out.
+    pub orders: Option<Arc<dyn AdminOrders>>,
+}
+
+/// Answers the admin listener's requests.
 pub struct AdminHandler {
-    gatherer: StatusGatherer,
-    metrics: MetricsText,
+    parts: AdminParts,
     gauges: Gauges,
-    jobs: Arc<ScrubJobs>,
 }
 
 impl AdminHandler {
     /// Answers from these sources.
-    pub fn new(gatherer: StatusGatherer, metrics: MetricsText, jobs: Arc<ScrubJobs>) -> Self {
-        Self { gatherer, metrics, gauges: Gauges::default(), jobs }
+    pub fn new(parts: AdminParts) -> Self {
+        Self { parts, gauges: Gauges::default() }
     }
 
     async fn read(&self, path: &str) -> Response<ResponseBody> {
+        let gatherer = &self.parts.gatherer;
         match path {
             "/metrics" => {
-                self.gauges.set(&self.gatherer.status(&self.jobs).await);
-                let text = (self.metrics)();
+                self.gauges.set(&gatherer.status().await);
+                let text = (self.parts.metrics)();
                 respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text.into())
             }
             // That this process answers is all that it says.
             "/health/live" => json(StatusCode::OK, &serde_json::json!({ "live": true })),
             "/health/ready" => {
-                let health = self.gatherer.health().await;
+                let health = gatherer.health().await;
                 let status =
                     if health.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
                 json(status, &health)
             }
-            "/status" => json(StatusCode::OK, &self.gatherer.status(&self.jobs).await),
-            "/jobs" => json(StatusCode::OK, &self.jobs.list()),
-            path => match job_number(path).and_then(|id| self.jobs.get(id)) {
+            "/status" => json(StatusCode::OK, &gatherer.status().await),
+            "/metadata/backup" => backup::stream(Arc::clone(gatherer.client())).await,
+            "/nodes" => json(StatusCode::OK, &gatherer.status().await.nodes),
+            "/jobs" => {
+                let jobs = self.parts.jobs.as_ref();
+                json(StatusCode::OK, &jobs.map(|jobs| jobs.list()).unwrap_or_default())
+            }
+            RECOVERY => match self.parts.jobs.as_ref().and_then(|jobs| jobs.recovery().report()) {
+                Some(report) => json(StatusCode::OK, &report),
+                None => plain(StatusCode::NOT_FOUND, "No recovery was begun here.\n"),
+            },
+            path => match job_number(path).and_then(|id| self.parts.jobs.as_ref()?.get(id)) {
                 Some(job) => json(StatusCode::OK, &job),
-                None if path == "/scrub" || stopped_number(path).is_some() => {
+                None if path == "/scrub"
+                    || RECOVERY_ORDERS.contains(&path)
+                    || stopped_number(path).is_some() =>
+                {
                     not_allowed("Only POST is allowed here.\n", "POST")
                 }
                 None => plain(StatusCode::NOT_FOUND, PATHS),
@@ -74,6 +107,66 @@ impl AdminHandler {
         }
     }
 
+    /// An order to the cluster.
+    async fn command(
+        &self,
+        path: OrderPath,
+        request: Request<Incoming>,
+        peer: &Peer,
+    ) -> Response<ResponseBody> {
+        let method = request.method().clone();
+        if !path.allows(&method) {
+            return unread(not_allowed("This method isn't allowed here.\n", path.allowed()), peer);
+        }
+        let refused = if method == Method::POST { refuse_pages(request.headers()) } else { None };
+        if let Some(refused) = refused {
+            return unread(refused, peer);
+        }
+        let Some(orders) = &self.parts.orders else { return unread(nobody(), peer) };
+        let body = match self.receive(request, peer).await {
+            Ok(body) => body,
+            Err(refused) => return refused,
+        };
+        carry_out(&**orders, path, &method, &body).await
+    }
+
+    /// An order to recover, or about the recovery.
+    async fn recovery(&self, request: Request<Incoming>, peer: &Peer) -> Response<ResponseBody> {
+        if let Some(refused) = refuse_pages(request.headers()) {
+            return unread(refused, peer);
+        }
+        let Some(jobs) = &self.parts.jobs else {
+            let text = "This process is no gateway; ask the admin listener of one.\n";
+            return unread(plain(StatusCode::NOT_IMPLEMENTED, text), peer);
+        };
+        let path = request.uri().path().to_owned();
+        let body = match self.receive(request, peer).await {
+            Ok(body) => body,
+            Err(refused) => return refused,
+        };
+        let recovery = jobs.recovery();
+        match path.as_str() {
+            RECOVERY => {
+                let order = serde_json::from_slice(&body).map_err(|error| {
+                    OrderError::Invalid(format!("The order can't be read: {error}."))
+                });
+                answer(StatusCode::ACCEPTED, order.and_then(|order| recovery.begin(order)))
+            }
+            RECOVERY_STOP => match recovery.stop() {
+                Some(report) => json(StatusCode::OK, &report),
+                None => plain(StatusCode::NOT_FOUND, "No recovery was begun here.\n"),
+            },
+            _ => match serde_json::from_slice(&body) {
+                Ok(order) => answer(StatusCode::OK, recovery.release(order).await),
+                Err(error) => {
+                    let text = format!("The order can't be read: {error}.");
+                    answer::<Released>(StatusCode::OK, Err(OrderError::Invalid(text)))
+                }
+            },
+        }
+    }
+
+    /// An order to scrub.
     async fn order(&self, request: Request<Incoming>, peer: &Peer) -> Response<ResponseBody> {
         let path = request.uri().path();
         let stopped = stopped_number(path);
@@ -90,29 +183,25 @@ impl AdminHandler {
         if let Some(refused) = refused {
             return unread(refused, peer);
         }
+        let Some(jobs) = &self.parts.jobs else {
+            let text = "This process is no gateway; ask the admin listener of one.\n";
+            return unread(plain(StatusCode::NOT_IMPLEMENTED, text), peer);
+        };
         if let Some(id) = stopped {
-            let answer = match self.jobs.stop(id) {
+            let answer = match jobs.stop(id) {
                 Some(job) => json(StatusCode::OK, &job),
                 None => plain(StatusCode::NOT_FOUND, "There is no such job.\n"),
             };
             return unread(answer, peer);
         }
-        let body = Limited::new(request.into_body(), ORDER_BYTES_MAX).collect();
-        let body = match timeout(self.jobs.clock(), ORDER_TIMEOUT, body).await {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(_)) => {
-                let text = "The order is too long, or broke off.\n";
-                return unread(plain(StatusCode::PAYLOAD_TOO_LARGE, text), peer);
-            }
-            Err(_) => {
-                let text = "The order did not arrive in time.\n";
-                return unread(plain(StatusCode::REQUEST_TIMEOUT, text), peer);
-            }
+        let body = match self.receive(request, peer).await {
+            Ok(body) => body,
+            Err(refused) => return refused,
         };
         let Ok(order) = serde_json::from_slice::<ScrubOrder>(&body) else {
             return plain(StatusCode::BAD_REQUEST, "The order can't be read.\n");
         };
-        match self.jobs.begin(order) {
+        match jobs.begin(order) {
             Begun::New(job) => json(StatusCode::ACCEPTED, &job),
             Begun::Running(job) => json(StatusCode::OK, &job),
             Begun::Invalid => {
@@ -121,13 +210,42 @@ impl AdminHandler {
             Begun::Busy => plain(StatusCode::SERVICE_UNAVAILABLE, "Too many scrubs run already.\n"),
         }
     }
+
+    /// An order's document.
+    async fn receive(
+        &self,
+        request: Request<Incoming>,
+        peer: &Peer,
+    ) -> Result<Bytes, Response<ResponseBody>> {
+        let body = Limited::new(request.into_body(), ORDER_BYTES_MAX).collect();
+        match timeout(&*self.parts.clock, ORDER_TIMEOUT, body).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(_)) => {
+                let text = "The order is too long, or broke off.\n";
+                Err(unread(plain(StatusCode::PAYLOAD_TOO_LARGE, text), peer))
+            }
+            Err(_) => {
+                let text = "The order did not arrive in time.\n";
+                Err(unread(plain(StatusCode::REQUEST_TIMEOUT, text), peer))
+            }
+        }
+    }
 }
 
 impl Handler for AdminHandler {
     async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<ResponseBody> {
+        if let Some(refused) = refuse_elsewhere(request.uri(), request.headers()) {
+            return unread(refused, &peer);
+        }
+        if let Some(path) = OrderPath::parse(request.uri().path()) {
+            return self.command(path, request, &peer).await;
+        }
         match *request.method() {
             Method::GET => self.read(request.uri().path()).await,
             Method::HEAD => self.read(request.uri().path()).await.map(|_| ResponseBody::empty()),
+            Method::POST if RECOVERY_ORDERS.contains(&request.uri().path()) => {
+                self.recovery(request, &peer).await
+            }
             Method::POST => self.order(request, &peer).await,
             _ => {
                 let text = "Only GET, HEAD and POST are allowed.\n";
@@ -137,8 +255,21 @@ impl Handler for AdminHandler {
     }
 }
 
+/// The recovery's report, and the order to begin one.
+const RECOVERY: &str = "/metadata/recovery";
+const RECOVERY_STOP: &str = "/metadata/recovery/stop";
+const RECOVERY_RELEASE: &str = "/metadata/recovery/release";
+const RECOVERY_ORDERS: [&str; 3] = [RECOVERY, RECOVERY_STOP, RECOVERY_RELEASE];
+
 /// Paths that are read, besides those of jobs.
-const READABLE: [&str; 5] = ["/metrics", "/health/live", "/health/ready", "/status", "/jobs"];
+const READABLE: [&str; 7] =
+    ["/metrics", "/health/live", "/health/ready", "/status", "/nodes", "/jobs", "/metadata/backup"];
+
+/// What only operators ask for; the rest monitoring reads, too, by whatever name it knows.
+const PRIVATE: [&str; 5] = ["/metadata", "/cluster", "/nodes", "/scrub", "/jobs"];
+
+/// Where a browser says on whose behalf it asks.
+const FETCH_SITE: &str = "sec-fetch-site";
 
 fn job_number(path: &str) -> Option<u64> {
     path.strip_prefix("/jobs/")?.parse().ok()
@@ -148,11 +279,8 @@ fn stopped_number(path: &str) -> Option<u64> {
     job_number(path.strip_suffix("/stop")?)
 }
 
-/// Refuses what a page in a browser can send to any address.
+/// Refuses orders such as a page in a browser can send to any address.
 fn refuse_pages(headers: &HeaderMap) -> Option<Response<ResponseBody>> {
-    if headers.contains_key(header::ORIGIN) {
-        return Some(plain(StatusCode::FORBIDDEN, "Orders from web pages are refused.\n"));
-    }
     let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     (content_type != Some(b"application/json")).then(|| {
         let text = "Orders have the content type application/json.\n";
@@ -160,37 +288,41 @@ fn refuse_pages(headers: &HeaderMap) -> Option<Response<ResponseBody>> {
     })
 }
 
-/// An answer before the request's body was read: the connection ends with it.
-fn unread(mut answer: Response<ResponseBody>, peer: &Peer) -> Response<ResponseBody> {
-    peer.connection.leave_body_unread();
-    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    answer
-}
-
-fn not_allowed(text: &'static str, allowed: &'static str) -> Response<ResponseBody> {
-    let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, text);
-    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
-    answer
-}
-
-fn json(status: StatusCode, document: &impl Serialize) -> Response<ResponseBody> {
-    match serde_json::to_vec(document) {
-        Ok(text) => respond(status, "application/json", text.into()),
-        Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "The answer could not be written.\n"),
+/// Refuses what a browser sends for a page that isn't of this listener, and what may be from a page
+/// whose own name was made to lead here.
+fn refuse_elsewhere(uri: &Uri, headers: &HeaderMap) -> Option<Response<ResponseBody>> {
+    let is_own = |site: &HeaderValue| matches!(site.as_bytes(), b"none" | b"same-origin");
+    let is_of_page =
+        headers.contains_key(header::ORIGIN) || !headers.get_all(FETCH_SITE).iter().all(is_own);
+    if is_of_page {
+        return Some(plain(StatusCode::FORBIDDEN, "Requests of web pages are refused.\n"));
     }
+    let is_private = PRIVATE.iter().any(|private| {
+        let rest = uri.path().strip_prefix(private);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    });
+    let mut hosts = headers
+        .get_all(header::HOST)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .chain(uri.authority().map(|authority| authority.as_str().as_bytes()));
+    let is_by_name = !hosts.all(is_address);
+    (is_private && is_by_name).then(|| {
+        let text = "This is answered only when asked by an IP address or localhost.\n";
+        plain(StatusCode::FORBIDDEN, text)
+    })
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<ResponseBody> {
-    respond(status, "text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()))
-}
-
-fn respond(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<ResponseBody> {
-    let length = body.len();
-    let mut answer = Response::new(ResponseBody::whole(body));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
+/// Whether a host, with or without a port, is none that a name server could be made to lie about.
+fn is_address(host: &[u8]) -> bool {
+    let Ok(host) = std::str::from_utf8(host) else { return false };
+    let bare = match host.rsplit_once(':') {
+        Some((bare, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => bare,
+        _ => host,
+    };
+    let is_v6 = |host: &str| {
+        let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        inner.is_some_and(|inner| inner.parse::<Ipv6Addr>().is_ok())
+    };
+    bare.eq_ignore_ascii_case("localhost") || bare.parse::<Ipv4Addr>().is_ok() || is_v6(bare)
 }

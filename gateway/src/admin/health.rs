@@ -3,9 +3,13 @@
 //! In: what is known of disks and replicas. Out: reasons. A reason either stops clients from being
 //! served, or warns of what would at the next failure.
 
+use std::time::Duration;
+
 use model::cluster_map::ClusterMap;
 use model::ids::DiskId;
+use model::recovery::Held;
 use model::shard::{DiskHealth, DiskReport};
+use s3::date;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::status::slack;
@@ -13,8 +17,9 @@ use crate::admin::status::slack;
 /// Something that isn't as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
-    /// A stable word: `metadata_unavailable`, `no_cluster_map`, `reads_fail`, `no_open_group`,
-    /// `disks_missing`, `disks_damaged`, `metadata_degraded`, `digests_differ`.
+    /// A stable word: `metadata_unavailable`, `no_cluster_map`, `map_too_old`, `stopping`,
+    /// `reads_fail`, `no_open_group`, `disks_missing`, `disks_damaged`, `metadata_degraded`,
+    /// `digests_differ`, `metadata_held`.
     pub code: String,
     /// One sentence for people.
     pub message: String,
@@ -31,10 +36,47 @@ impl Reason {
         Self { code: code.to_owned(), message, blocking: false }
     }
 
-    /// The metadata service doesn't answer.
-    pub fn metadata_unavailable() -> Self {
-        let message = "The metadata service does not answer: it has no leader, or no majority of its replicas is up.";
-        Self::blocking("metadata_unavailable", message.to_owned())
+    /// The metadata service doesn't answer, for this long, because of that.
+    pub fn metadata_unavailable(silence: Duration, cause: &str) -> Self {
+        let seconds = silence.as_secs();
+        let message = format!("The metadata has not answered for {seconds} s: {cause}.");
+        Self::blocking("metadata_unavailable", message)
+    }
+
+    /// The gateway's copy of the cluster map wasn't confirmed for this long, or never was.
+    pub fn map_too_old(age: Option<Duration>) -> Self {
+        let message = match age {
+            Some(age) => format!(
+                "This gateway's cluster map was last known to be the newest {} s ago.",
+                age.as_secs()
+            ),
+            None => "This gateway has no cluster map yet.".to_owned(),
+        };
+        Self::blocking("map_too_old", message)
+    }
+
+    /// The process was told to stop.
+    pub fn stopping() -> Self {
+        let message = "This process was told to stop and takes no new work.";
+        Self::blocking("stopping", message.to_owned())
+    }
+
+    /// The metadata was put back, or begun anew, and not everything is found again for certain.
+    pub fn metadata_held(held: &Held) -> Self {
+        let what = if held.from_shards {
+            "The metadata was begun anew from the disks".to_owned()
+        } else {
+            format!("The metadata was put back as it was at {}", date::iso8601(held.since))
+        };
+        let message = format!(
+            "{what}: have what it doesn't know recovered from the shards, then release what is held; until then no space of it is reclaimed."
+        );
+        Self::warning("metadata_held", message)
+    }
+
+    /// Says it as something that is in nobody's way.
+    pub fn as_warning(self) -> Self {
+        Self { blocking: false, ..self }
     }
 
     /// The metadata service answers, but nobody has made the cluster yet.
@@ -183,11 +225,9 @@ mod tests {
             path: String::new(),
         };
         ClusterMap {
-            epoch: 1,
-            cluster: ClusterId::default(),
-            coding,
             disks: (0u32..).zip(states).map(disk).collect(),
             pgs: vec![Pg { id: PgId(0), coding, disks: (0..6).map(DiskId).collect() }],
+            ..ClusterMap::new(ClusterId::default(), coding)
         }
     }
 

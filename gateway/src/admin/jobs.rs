@@ -1,4 +1,4 @@
-//! The scrub jobs that operators began: started, watched and stopped by number.
+//! The scrub jobs that operators began, and the recovery: started, watched and stopped by number.
 //!
 //! In: orders. Out: documents. What always holds: at most [`RUNNING_MAX`] run and [`KEPT_MAX`] are
 //! remembered, the oldest ended one forgotten first; every task is stopped and joined at the end.
@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use wire::clock::{Clock, timeout};
 
 use crate::admin::job::{Job, JobState, Scope, ScrubOrder};
+use crate::admin::recovery::Recovery;
 
 /// Jobs that run at once: each keeps disks busy.
 const RUNNING_MAX: usize = 4;
@@ -30,6 +31,7 @@ pub struct ScrubJobs {
     engine: Engine,
     clock: Arc<dyn Clock>,
     table: Mutex<Table>,
+    recovery: Recovery,
 }
 
 #[derive(Default)]
@@ -72,17 +74,13 @@ pub enum Begun {
 impl ScrubJobs {
     /// No jobs yet.
     pub fn new(engine: Engine, clock: Arc<dyn Clock>) -> Self {
-        Self { engine, clock, table: Mutex::default() }
+        let recovery = Recovery::new(engine.clone(), Arc::clone(&clock));
+        Self { engine, clock, table: Mutex::default(), recovery }
     }
 
-    /// The engine that carries them out.
-    pub(super) fn engine(&self) -> &Engine {
-        &self.engine
-    }
-
-    /// Time, for the listener's deadlines.
-    pub(super) fn clock(&self) -> &dyn Clock {
-        &*self.clock
+    /// The recovery, which is a job of its own.
+    pub fn recovery(&self) -> &Recovery {
+        &self.recovery
     }
 
     /// Begins a job, unless one of the same scope runs. Must be called in a tokio runtime.
@@ -124,6 +122,7 @@ impl ScrubJobs {
 
     /// Stops all jobs and waits for their end.
     pub async fn stop_all(&self) {
+        self.recovery.end().await;
         let tasks: Vec<JoinHandle<()>> = {
             let mut table = self.table();
             table.is_closed = true;

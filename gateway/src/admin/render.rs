@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::admin::status::{ClusterStatus, DiskStatus, ReplicaStatus, ScrubStatus};
+pub use crate::admin::render_cluster::{check, held, metadata, nodes, tokens};
+
+use crate::admin::render_cluster;
+use crate::admin::status::{ClusterStatus, DiskStatus, ScrubStatus};
 
 /// Writes the status as a few tables.
 pub fn text(status: &ClusterStatus) -> String {
@@ -32,6 +35,12 @@ fn write_all(out: &mut String, status: &ClusterStatus) -> std::fmt::Result {
         "Groups     {}, {} open, {} unreadable",
         groups.total, groups.open, groups.unreadable
     )?;
+    if let Some(held) = &status.held {
+        writeln!(out, "Held       {}", render_cluster::held(held))?;
+    }
+    if let Some(process) = render_cluster::process(status) {
+        writeln!(out, "Asked      {process}")?;
+    }
     writeln!(out)?;
     let disks: Vec<_> = status.disks.iter().map(disk_row).collect();
     table(out, DISK_TITLES, &disks)?;
@@ -41,15 +50,10 @@ fn write_all(out: &mut String, status: &ClusterStatus) -> std::fmt::Result {
     for disk in &status.disks {
         writeln!(out, "Scrub of disk {}: {}", disk.id, coverage(disk.scrub.as_ref()))?;
     }
-    let metadata = &status.metadata;
-    let leader = match (metadata.leader, &metadata.leader_disk) {
-        (Some(leader), Some(disk)) => format!("replica {leader} on {disk}"),
-        (Some(leader), None) => format!("replica {leader}"),
-        (None, _) => "none".to_owned(),
-    };
-    writeln!(out, "\nMetadata leader: {leader}, term {}", known(metadata.term))?;
-    let replicas: Vec<_> = metadata.replicas.iter().map(replica_row).collect();
-    table(out, REPLICA_TITLES, &replicas)?;
+    write!(out, "\n{}", metadata(&status.metadata))?;
+    if !status.nodes.is_empty() {
+        write!(out, "\n{}", nodes(&status.nodes))?;
+    }
     if !status.reasons.is_empty() {
         writeln!(out)?;
     }
@@ -138,25 +142,8 @@ fn disk_row(disk: &DiskStatus) -> [String; 12] {
     ]
 }
 
-const REPLICA_TITLES: [&str; 5] = ["REPLICA", "STATE", "APPLIED", "DIGESTS", "PATH"];
-
-fn replica_row(replica: &ReplicaStatus) -> [String; 5] {
-    let digests = match replica.digests_match {
-        Some(true) => "match",
-        Some(false) => "DIFFER",
-        None => "-",
-    };
-    [
-        replica.replica.to_string(),
-        replica.state.clone(),
-        known(replica.applied),
-        digests.to_owned(),
-        known(replica.disk.as_ref()),
-    ]
-}
-
 /// Columns as wide as their widest cell.
-fn table<const N: usize>(
+pub(super) fn table<const N: usize>(
     out: &mut String,
     titles: [&str; N],
     rows: &[[String; N]],
@@ -176,7 +163,7 @@ fn table<const N: usize>(
     Ok(())
 }
 
-fn known(value: Option<impl ToString>) -> String {
+pub(super) fn known(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "unknown".to_owned(), |value| value.to_string())
 }
 
@@ -198,7 +185,8 @@ mod tests {
     use super::*;
     use crate::admin::health::Reason;
     use crate::admin::status::{
-        FaultTolerance, MetadataSummary, PlacementGroups, RepairStatus, Usage,
+        FaultTolerance, HeldStatus, MetadataSummary, NodeStatus, PlacementGroups, ProcessStatus,
+        RepairStatus, ReplicaStatus, Usage,
     };
 
     #[test]
@@ -283,10 +271,35 @@ mod tests {
                 replicas: vec![ReplicaStatus {
                     replica: 1,
                     disk: Some("/d0".to_owned()),
+                    node: Some(1),
+                    votes: Some(true),
+                    lag: Some(2),
                     state: "leader".to_owned(),
                     applied: Some(9),
                     digests_match: Some(true),
                 }],
+            },
+            held: Some(HeldStatus {
+                from_shards: false,
+                since: Some("2026-11-20T10:00:00.000Z".to_owned()),
+                index: Some(7),
+                groups_adopted: true,
+                until: 9,
+            }),
+            nodes: vec![NodeStatus {
+                id: 1,
+                name: "one".to_owned(),
+                roles: "gateway".to_owned(),
+                address: "one:9002".to_owned(),
+                disks: 1,
+                replicas: vec![1],
+                ..NodeStatus::default()
+            }],
+            process: ProcessStatus {
+                roles: "gateway".to_owned(),
+                node: Some(1),
+                jobs: vec!["collect".to_owned()],
+                ..ProcessStatus::default()
             },
             reasons: vec![Reason::no_cluster_map()],
         };
@@ -298,6 +311,8 @@ Usage      2 objects in 1 buckets, 2.0 KiB
 Repair     2 extents waiting, 1 of them can't be repaired for now; 3 repaired with 4 shards (2.0 KiB) in this run
 Garbage    unknown extents waiting
 Groups     1, 1 open, 0 unreadable
+Held       what was written after 2026-11-20T10:00:00.000Z, of which the backup (log index 7) knows nothing; placement groups adopted
+Asked      gateway on node 1; does for the cluster: collect
 
 DISK  NODE  STATE  HEALTH  CAPACITY  FREE       RESERVE   LIVE  GARBAGE  SHARDS  DAMAGED  PATH
 0     1     up     ok      1.0 GiB   512.0 MiB  64.0 MiB  0 B   0 B      2       1        /d0
@@ -305,8 +320,11 @@ DISK  NODE  STATE  HEALTH  CAPACITY  FREE       RESERVE   LIVE  GARBAGE  SHARDS 
 Scrub of disk 0: 100 % verified between 2026-11-14T10:00:00.000Z and 2026-11-20T10:00:00.000Z; 35 % of the pass that began 2026-11-21T10:00:00.000Z, as was asked for
 
 Metadata leader: replica 1 on /d0, term 4
-REPLICA  STATE   APPLIED  DIGESTS  PATH
-1        leader  9        match    /d0
+REPLICA  NODE  STATE   APPLIED  LAG  DIGESTS  PATH
+1        1     leader  9        2    match    /d0
+
+NODE  NAME  ROLES    ADDRESS   RACK  ZONE  LEVEL  HEARD    KEEPS
+1     one   gateway  one:9002  -     -     0      unknown  1 disks; replica 1
 
 ERROR: The cluster has no disks yet. (no_cluster_map)
 ";

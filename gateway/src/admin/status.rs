@@ -6,6 +6,7 @@
 use engine::RepairProgress;
 use model::cluster_map::{ClusterMap, Disk, DiskState, Pg};
 use model::ids::DiskId;
+use model::recovery::Held;
 use model::shard::{CompactionReport, DiskHealth, DiskReport, ScrubReport};
 use model::time::Timestamp;
 use s3::date;
@@ -39,6 +40,17 @@ pub struct ClusterStatus {
     pub garbage_extents: Option<u64>,
     /// The metadata replicas.
     pub metadata: MetadataSummary,
+    /// What is held, where the metadata was put back from a backup or begun anew; `null` when nothing
+    /// is, while the metadata can't be asked, and from a process that only keeps shards.
+    #[serde(default)]
+    pub held: Option<HeldStatus>,
+    /// The nodes, ascending by id; none while the cluster is one process that was never opened to
+    /// others.
+    #[serde(default)]
+    pub nodes: Vec<NodeStatus>,
+    /// The process that was asked.
+    #[serde(default)]
+    pub process: ProcessStatus,
     /// Why the cluster isn't ready, or isn't as it should be; empty when all is well.
     pub reasons: Vec<Reason>,
 }
@@ -182,8 +194,17 @@ pub struct MetadataSummary {
 pub struct ReplicaStatus {
     /// Its id.
     pub replica: u64,
-    /// The disk that it is kept on.
+    /// The disk that it is kept on; only the process that keeps it knows.
     pub disk: Option<String>,
+    /// The node that keeps it.
+    #[serde(default)]
+    pub node: Option<u32>,
+    /// Whether it votes.
+    #[serde(default)]
+    pub votes: Option<bool>,
+    /// Log entries that the leader has and it hasn't applied yet.
+    #[serde(default)]
+    pub lag: Option<u64>,
     /// `leader`, `follower`, `candidate`, `learner`, `fenced`, or `unreachable`.
     pub state: String,
     /// The index of the last log entry that it has applied.
@@ -191,6 +212,66 @@ pub struct ReplicaStatus {
     /// Whether its tables have the leader's digests; `null` when they stand at different entries
     /// and so can't be compared.
     pub digests_match: Option<bool>,
+}
+
+/// What lies on the disks and isn't collected, because the metadata may be older than it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldStatus {
+    /// Whether there was no backup: everything comes from the disks.
+    pub from_shards: bool,
+    /// The time of the last change that the backup knows, ISO 8601; `null` without a backup.
+    pub since: Option<String>,
+    /// The log index that the backup was taken at; `null` without a backup.
+    pub index: Option<u64>,
+    /// Whether the placement groups of the disks were adopted, which a recovery begins with.
+    pub groups_adopted: bool,
+    /// The last writer session that is held: what an order to release it names.
+    pub until: u64,
+}
+
+/// A node: one process of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its number.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// What it does: role names with commas between them.
+    pub roles: String,
+    /// Host and port of its internal listener.
+    pub address: String,
+    /// Its rack; empty when there is but one.
+    pub rack: String,
+    /// Its zone; empty when there is but one.
+    pub zone: String,
+    /// The feature level of its release.
+    pub level: u32,
+    /// Seconds since it was last heard; `null` when it wasn't since the metadata's leader began to
+    /// lead, or when there is no leader.
+    pub silent_seconds: Option<u64>,
+    /// Disks that it keeps.
+    pub disks: u64,
+    /// Metadata replicas that it keeps.
+    pub replicas: Vec<u64>,
+}
+
+/// The process that answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessStatus {
+    /// What it does: role names with commas between them.
+    pub roles: String,
+    /// Its node's number; `null` where it is the only process.
+    pub node: Option<u32>,
+    /// Whether it was told to stop.
+    pub stopping: bool,
+    /// The jobs that it does for the whole cluster, as no other gateway does now.
+    pub jobs: Vec<String>,
+    /// Seconds since its copy of the cluster map was the newest for certain; gateways only.
+    pub map_age_seconds: Option<u64>,
+    /// The epoch of that copy.
+    pub map_epoch: Option<u64>,
+    /// Seconds for which the metadata hasn't answered it; 0 while it does.
+    pub metadata_silent_seconds: u64,
 }
 
 /// The word for a replica that doesn't answer.
@@ -239,6 +320,20 @@ impl ScrubStatus {
         let (done, total) = (u128::from(self.verified_bytes), u128::from(self.total_bytes));
         // Never 100 before the end.
         Some((done * 100 / total.max(1)).min(99) as u64)
+    }
+}
+
+impl HeldStatus {
+    /// What the metadata answered.
+    pub fn new(held: &Held) -> Self {
+        let has_backup = !held.from_shards;
+        Self {
+            from_shards: held.from_shards,
+            since: has_backup.then(|| date::iso8601(held.since)),
+            index: has_backup.then_some(held.index),
+            groups_adopted: held.has_pgs,
+            until: held.until().0,
+        }
     }
 }
 
@@ -311,11 +406,8 @@ mod tests {
             disks: disks.iter().copied().map(DiskId).collect(),
         };
         let map = ClusterMap {
-            epoch: 1,
-            cluster: model::ids::ClusterId::default(),
-            coding,
-            disks: Vec::new(),
             pgs: vec![pg(0, &[0, 1, 2]), pg(1, &[1, 2, 3])],
+            ..ClusterMap::new(model::ids::ClusterId::default(), coding)
         };
         assert_eq!(disks_to_lose(&map, |_| true), Some(1));
         assert_eq!(disks_to_lose(&map, |disk| disk != DiskId(3)), Some(0));

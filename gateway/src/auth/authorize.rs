@@ -10,6 +10,8 @@ use s3::route::Route;
 use s3::sigv4::Signed;
 use s3::{S3Error, S3ErrorCode};
 
+use crate::backup_store::BACKUP_BUCKET;
+
 /// Who a request is from, by what its signature proved.
 pub fn principal(signed: Option<&Signed>) -> Principal {
     match signed {
@@ -22,7 +24,9 @@ pub fn principal(signed: Option<&Signed>) -> Principal {
 /// A permit for what a request wants.
 pub fn authorize(principal: &Principal, route: &Route) -> Result<Permit, S3Error> {
     let resource = Resource::new(route.bucket.as_ref(), route.key.as_ref());
-    decide(principal, Action(route.operation.action()), &resource)
+    let action = Action(route.operation.action());
+    keep_backups(route.bucket.as_ref(), action)?;
+    decide(principal, action, &resource)
 }
 
 /// A permit for the source of a copy.
@@ -42,7 +46,19 @@ pub fn authorize_object(
     key: &ObjectKey,
 ) -> Result<Permit, S3Error> {
     let resource = Resource::new(Some(bucket), Some(key));
-    decide(principal, Action(operation.action()), &resource)
+    let action = Action(operation.action());
+    keep_backups(Some(bucket), action)?;
+    decide(principal, action, &resource)
+}
+
+/// Refuses everybody what would change the cluster's own backups.
+fn keep_backups(bucket: Option<&BucketName>, action: Action) -> Result<(), S3Error> {
+    const HARMLESS: [&str; 3] = ["s3:GetObject", "s3:ListBucket", "s3:GetBucketLocation"];
+    let is_kept = bucket.is_some_and(|bucket| bucket.as_str() == BACKUP_BUCKET);
+    if is_kept && !HARMLESS.contains(&action.0) {
+        return Err(S3Error::new(S3ErrorCode::AccessDenied));
+    }
+    Ok(())
 }
 
 /// Whether the permit is the one for this request; anything else is our bug.

@@ -2,7 +2,7 @@
 //!
 //! In: an accepted socket and the handler of its requests. Out: nothing; it ends by itself when the
 //! client leaves or breaks the protocol, when it stalls, or, after the order to stop, when the
-//! request in flight is answered.
+//! request in flight is answered. On an HTTPS listener the client first has its time for a handshake.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -21,12 +21,14 @@ use tokio::sync::watch;
 use wire::clock::{Clock, timeout};
 
 use crate::http::framing;
-use crate::http::listener::Handler;
+use crate::http::listener::{Handler, Phase};
 use crate::http::response::ResponseBody;
 use crate::http::socket::{ConnectionState, WatchedSocket};
+use crate::http::stream::Stream;
+use crate::http::tls::Tls;
 use crate::limits::{
-    HEAD_BYTES_MAX, HEADERS_MAX, LINGER_BYTES_MAX, LINGER_TIMEOUT, READ_BUFFER_BYTES_MAX,
-    WRITE_STALL_CHECK, WRITE_STALL_TIMEOUT,
+    CLOSE_TIMEOUT, HEAD_BYTES_MAX, HEADERS_MAX, LINGER_BYTES_MAX, LINGER_TIMEOUT,
+    READ_BUFFER_BYTES_MAX, WRITE_STALL_CHECK, WRITE_STALL_TIMEOUT,
 };
 
 /// The settings that all connections of a listener share.
@@ -53,28 +55,65 @@ pub struct Peer {
     pub connection: Arc<ConnectionState>,
 }
 
+/// What the connections of a listener have in common.
+pub struct Terms {
+    /// From [`protocol`].
+    pub protocol: http1::Builder,
+    /// The certificate of an HTTPS listener.
+    pub tls: Option<Arc<Tls>>,
+    /// For a handshake.
+    pub handshake_timeout: std::time::Duration,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// How far the listener is.
+    pub phase: watch::Receiver<Phase>,
+}
+
 /// Serves one connection to its end.
 pub async fn serve<H: Handler>(
     stream: TcpStream,
     address: SocketAddr,
-    protocol: http1::Builder,
+    terms: Terms,
     handler: Arc<H>,
-    clock: Arc<dyn Clock>,
-    mut stop: watch::Receiver<bool>,
 ) {
+    let Terms { protocol, tls, handshake_timeout, clock, mut phase } = terms;
+    let stream = match tls {
+        None => Stream::Plain(stream),
+        Some(tls) => {
+            let shaken = tokio::select! {
+                shaken = tls.accept(stream, &*clock, handshake_timeout) => shaken,
+                _ = phase.wait_for(|phase| *phase == Phase::Closing) => return,
+            };
+            match shaken {
+                Ok(stream) => Stream::Tls(Box::new(stream)),
+                Err(error) => {
+                    tracing::debug!(peer = %address, %error, "no TLS connection");
+                    return;
+                }
+            }
+        }
+    };
     let state = Arc::new(ConnectionState::default());
     let socket = WatchedSocket::new(stream, Arc::clone(&state), Arc::clone(&clock));
     let peer = Peer { address, connection: Arc::clone(&state) };
+    let phase_now = phase.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let handler = Arc::clone(&handler);
-        let peer = peer.clone();
+        let (peer, phase) = (peer.clone(), phase_now.clone());
         // Boxed since hyper wants to move it when it hands the socket back.
-        Box::pin(async move { Ok::<_, Infallible>(answer(request, peer, handler).await) })
+        Box::pin(async move {
+            let mut answer = answer(request, peer, handler).await;
+            if *phase.borrow() > Phase::Serving {
+                framing::close(&mut answer);
+            }
+            Ok::<_, Infallible>(answer)
+        })
     });
     let mut connection = protocol.serve_connection(socket, service);
     let mut stopping = false;
     let ended = {
-        let mut stop_ordered = pin!(async { stop.wait_for(|stop| *stop).await.is_ok() });
+        let mut stop_ordered =
+            pin!(async { phase.wait_for(|phase| *phase == Phase::Closing).await.is_ok() });
         let mut check = clock.sleep(WRITE_STALL_CHECK);
         loop {
             tokio::select! {
@@ -97,7 +136,12 @@ pub async fn serve<H: Handler>(
     if let Err(error) = &ended {
         tracing::debug!(peer = %address, %error, "connection ended");
     }
-    let stream = connection.into_parts().io.into_stream();
+    let mut stream = connection.into_parts().io.into_stream();
+    // A client in TLS is told that this is the end, unless the answer was cut short (I-7).
+    if stream.is_tls() && ended.is_ok() && !state.has_unread_body() {
+        let _best_effort = timeout(clock.as_ref(), CLOSE_TIMEOUT, stream.shutdown()).await;
+        return;
+    }
     if state.has_unread_body() || ended.is_err_and(|error| error.is_parse()) {
         // A client that never stops sending, or never closes, is left behind.
         let _given_up = timeout(clock.as_ref(), LINGER_TIMEOUT, linger(stream)).await;
@@ -128,7 +172,7 @@ async fn answer<H: Handler>(
 
 /// Closes a socket whose client may still be sending. Closing with bytes unread would reset the
 /// connection, and the client would lose the answer that says why.
-async fn linger(mut stream: TcpStream) {
+async fn linger(mut stream: Stream) {
     if stream.shutdown().await.is_err() {
         return;
     }

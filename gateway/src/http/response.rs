@@ -1,4 +1,5 @@
-//! The body of an answer: nothing, one buffer, or an object as it is read.
+//! The body of an answer: nothing, one buffer, an object as it is read, or a stream whose length
+//! nobody knows yet.
 //!
 //! What always holds: a body that fails half-way gives an error, so that hyper cuts the connection
 //! and the client sees a short body, never a complete-looking one (I-7).
@@ -10,11 +11,15 @@ use bytes::Bytes;
 use engine::{ObjectReader, ReadError};
 use futures_util::Stream;
 use http_body::{Body, Frame, SizeHint};
+use metadata::backup::BackupFailure;
 
 use crate::metrics::RequestMeter;
 
 /// Verified bytes of an object, in order.
 type ObjectStream = Pin<Box<dyn Stream<Item = Result<Bytes, ReadError>> + Send>>;
+
+/// Bytes of which nobody knows yet how many there are; its end is their end.
+pub type UnmeasuredStream = Pin<Box<dyn Stream<Item = Result<Bytes, ResponseBodyError>> + Send>>;
 
 /// The body of an answer.
 pub struct ResponseBody {
@@ -27,6 +32,7 @@ enum Content {
     Empty,
     Whole(Bytes),
     Stream { chunks: ObjectStream, left: u64 },
+    Unmeasured(UnmeasuredStream),
 }
 
 /// The answer was cut short; hyper closes the connection.
@@ -38,6 +44,9 @@ pub enum ResponseBodyError {
     /// The reader gave another number of bytes than were announced: our bug.
     #[error("the object's bytes don't add up to its size")]
     WrongLength,
+    /// The backup broke off.
+    #[error(transparent)]
+    Backup(#[from] BackupFailure),
 }
 
 impl ResponseBody {
@@ -59,6 +68,11 @@ impl ResponseBody {
         let first = futures_util::stream::once(std::future::ready(Ok(first)));
         let chunks = Box::pin(futures_util::StreamExt::chain(first, rest));
         Self { content: Content::Stream { chunks, left: length }, meter: None }
+    }
+
+    /// What `chunks` gives, sent in pieces; an error in it cuts the answer short.
+    pub const fn unmeasured(chunks: UnmeasuredStream) -> Self {
+        Self { content: Content::Unmeasured(chunks), meter: None }
     }
 
     /// Lets `meter` follow the body to its end.
@@ -84,6 +98,7 @@ impl Body for ResponseBody {
                 this.content = Content::Empty;
                 (!bytes.is_empty()).then_some(Ok(bytes))
             }
+            Content::Unmeasured(chunks) => std::task::ready!(chunks.as_mut().poll_next(cx)),
             Content::Stream { chunks, left } => {
                 match std::task::ready!(chunks.as_mut().poll_next(cx)) {
                     None if *left == 0 => None,
@@ -125,14 +140,16 @@ impl Body for ResponseBody {
             Content::Empty => true,
             Content::Whole(bytes) => bytes.is_empty(),
             Content::Stream { left, .. } => *left == 0,
+            Content::Unmeasured(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(match &self.content {
-            Content::Empty => 0,
-            Content::Whole(bytes) => bytes.len() as u64,
-            Content::Stream { left, .. } => *left,
-        })
+        match &self.content {
+            Content::Empty => SizeHint::with_exact(0),
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Stream { left, .. } => SizeHint::with_exact(*left),
+            Content::Unmeasured(_) => SizeHint::default(),
+        }
     }
 }

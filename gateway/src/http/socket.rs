@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use wire::clock::Clock;
+
+use crate::http::stream::Stream;
 
 /// What a connection and its requests know of each other.
 #[derive(Debug, Default)]
@@ -46,21 +47,21 @@ impl ConnectionState {
     }
 }
 
-/// A TCP stream for hyper that reports into a [`ConnectionState`].
+/// A connection's stream for hyper that reports into a [`ConnectionState`].
 pub struct WatchedSocket {
-    inner: TokioIo<TcpStream>,
+    inner: TokioIo<Stream>,
     state: Arc<ConnectionState>,
     clock: Arc<dyn Clock>,
 }
 
 impl WatchedSocket {
     /// Watches `stream`.
-    pub fn new(stream: TcpStream, state: Arc<ConnectionState>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(stream: Stream, state: Arc<ConnectionState>, clock: Arc<dyn Clock>) -> Self {
         Self { inner: TokioIo::new(stream), state, clock }
     }
 
     /// The stream itself.
-    pub fn into_stream(self) -> TcpStream {
+    pub fn into_stream(self) -> Stream {
         self.inner.into_inner()
     }
 
@@ -109,7 +110,9 @@ impl Write for WatchedSocket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        // TLS may hold bytes that it called written.
+        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
+        self.observe(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {

@@ -72,6 +72,7 @@ pub async fn run(
         size,
         checksum,
         condition,
+        record: None,
     };
     let committed = gateway.engine.complete_upload(complete).await.map_err(refusal::of_commit)?;
     let host = request.header(header::HOST.as_str()).unwrap_or_default();

@@ -100,6 +100,7 @@ async fn share(
         manifest: gateway.engine.new_manifest(),
         headers: destination.headers.clone(),
         condition: destination.condition,
+        record: None,
     };
     match gateway.engine.copy_object(copy).await {
         Ok(committed) => Ok(Some(committed)),
@@ -120,6 +121,7 @@ async fn rewrite(
     let (bucket, key) = (destination.bucket.clone(), destination.key.clone());
     gateway.check_write(&bucket, &key, destination.condition).await?;
     let manifest = gateway.engine.new_manifest();
+    let headers = destination.headers.clone().unwrap_or_else(|| found.version.headers.clone());
     let target = WriteTarget {
         bucket: bucket.clone(),
         bucket_id: None,
@@ -128,6 +130,8 @@ async fn rewrite(
         upload: None,
         part: 0,
         size_hint: Some(found.version.size),
+        headers: Some(headers.clone()),
+        checksum: digests.algorithm(),
     };
     let (written, digests) =
         payload::copy(&gateway.engine, &gateway.hasher, &found, digests, target).await?;
@@ -136,7 +140,7 @@ async fn rewrite(
         key,
         manifest,
         md5: digests.md5,
-        headers: destination.headers.clone().unwrap_or(found.version.headers),
+        headers,
         checksum: digests.checksum,
         condition: destination.condition,
     };

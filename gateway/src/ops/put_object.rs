@@ -48,6 +48,8 @@ pub async fn run(
         upload: None,
         part: 0,
         size_hint: Some(length),
+        headers: Some(headers.clone()),
+        checksum: expectations.algorithm(),
     };
     let (written, digests) =
         payload::store(&gateway.engine, &gateway.hasher, payload, &expectations, target).await?;

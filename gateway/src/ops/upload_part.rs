@@ -37,6 +37,8 @@ pub async fn run(
         upload: Some(id),
         part: number,
         size_hint: Some(payload.length()),
+        headers: None,
+        checksum: expectations.algorithm(),
     };
     let (written, digests) =
         payload::store(&gateway.engine, &gateway.hasher, payload, &expectations, target).await?;

@@ -132,6 +132,8 @@ async fn rewrite(
         upload: Some(destination.upload),
         part: destination.number,
         size_hint: found.range.as_ref().map(|range| range.end - range.start),
+        headers: None,
+        checksum: upload.checksum.map(|checksum| checksum.algorithm),
     };
     let digests = BodyDigests::of_copy(upload.checksum.map(|checksum| checksum.algorithm));
     let (written, digests) =

@@ -8,10 +8,12 @@ mod digester;
 mod ingest;
 mod lane_hasher;
 mod reader;
+mod recovered;
 
 pub use ingest::{copy, document, store};
 pub use lane_hasher::LaneHasher;
 pub use reader::PayloadReader;
+pub use recovered::recovery_digests;
 
 use s3::{S3Error, S3ErrorCode};
 

@@ -22,7 +22,7 @@ pub struct Call {
     address: SocketAddr,
     method: Method,
     target: String,
-    headers: Vec<(String, String)>,
+    pub headers: Vec<(String, String)>,
     body: Bytes,
     payload: Option<String>,
     secret: &'static str,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use model::bucket::Bucket;
 use model::cluster_map::ClusterMap;
@@ -12,10 +13,12 @@ use model::command::{
 };
 use model::ids::{BucketId, ExtentId, PgId, SessionId, UploadId};
 use model::names::{BucketName, ObjectKey};
+use model::node::Lease;
 use model::query::{
     Answer, ListObjects, MetadataError, ObjectFound, ObjectPage, ObjectPartPage, ObjectSummary,
     PartPage, PlanWanted, PlannedExtent, Query, UploadPage,
 };
+use model::recovery::Held;
 use model::time::Timestamp;
 use model::upload::{Upload, UploadChecksum, UploadedPart};
 use model::version::{Part, Parts, Version};
@@ -42,6 +45,10 @@ pub struct MemoryMetadata {
     clock: SystemClock,
     /// Set to make every command's outcome unknown.
     pub silent: AtomicBool,
+    /// Set to make it answer nobody: questions wait in vain.
+    pub away: AtomicBool,
+    /// What is held.
+    pub held: Mutex<Option<Held>>,
 }
 
 impl MemoryMetadata {
@@ -53,6 +60,8 @@ impl MemoryMetadata {
             extents: AtomicU32::new(1),
             clock: SystemClock::new(),
             silent,
+            away: AtomicBool::new(false),
+            held: Mutex::default(),
         }
     }
 
@@ -103,6 +112,8 @@ impl MemoryMetadata {
             Query::Garbage { .. } => Ok(Answer::Garbage(Vec::new())),
             Query::Repairs { .. } => Ok(Answer::Repairs(model::upkeep::RepairPage::default())),
             Query::Extents { .. } => Ok(Answer::Extents(model::upkeep::ExtentPage::default())),
+            Query::Trust => Ok(Answer::Trust(Box::default())),
+            Query::Held => Ok(Answer::Held(self.held.lock().expect("held").clone())),
             Query::ExtentStates { extents } => {
                 Ok(Answer::ExtentStates(vec![model::upkeep::ExtentState::Owned; extents.len()]))
             }
@@ -145,6 +156,7 @@ impl MemoryMetadata {
                     headers: commit.headers,
                     checksum: commit.checksum,
                     parts: Parts::Inline(commit.parts),
+                    record: None,
                 };
                 tables.replace((commit.bucket, commit.key), version, commit.condition)
             }
@@ -185,6 +197,20 @@ impl MemoryMetadata {
             Command::AbortUpload { bucket, key, upload } => {
                 let removed = tables.uploads.remove(&(bucket, key, upload));
                 removed.map(|_| Outcome::Done).ok_or(Refusal::NoSuchUpload)
+            }
+            Command::TakeLease { job, holder, duration_ms } => {
+                let until = Timestamp(now.0 + u64::from(duration_ms) * 1_000_000);
+                Ok(Outcome::Leased(Lease { job, holder, until }))
+            }
+            Command::AdoptPgs { .. } => {
+                let mut held = self.held.lock().expect("held");
+                held.as_mut().ok_or(Refusal::NotHeld)?.has_pgs = true;
+                Ok(Outcome::Done)
+            }
+            Command::ReleaseHeld { until } => {
+                let released =
+                    self.held.lock().expect("held").take_if(|held| held.until() == until);
+                released.map(|_| Outcome::Done).ok_or(Refusal::NotHeld)
             }
             _ => Ok(Outcome::Done),
         }
@@ -261,6 +287,7 @@ impl Tables {
             headers: upload.headers.clone(),
             checksum: complete.checksum,
             parts: Parts::Inline(named),
+            record: None,
         };
         let outcome = self.replace((complete.bucket, complete.key), version, complete.condition)?;
         self.uploads.remove(&name);
@@ -339,20 +366,39 @@ fn plan_of(version: Version, plan: PlanWanted) -> ObjectFound {
     ObjectFound { version, range, extents }
 }
 
+impl MemoryMetadata {
+    /// Waits while it is away, as a client does that looks for a leader; a command that waits isn't
+    /// sent before there is one.
+    async fn reach(&self) {
+        while self.away.load(Ordering::Relaxed) {
+            self.clock.sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
 impl engine::Metadata for MemoryMetadata {
     fn query(&self, query: Query) -> BoxFuture<'_, Result<Answer, MetadataError>> {
-        let answer = self.answer(query).unwrap_or_else(Answer::Refused);
-        Box::pin(std::future::ready(Ok(answer)))
+        Box::pin(async move {
+            self.reach().await;
+            Ok(self.answer(query).unwrap_or_else(Answer::Refused))
+        })
     }
 
     fn propose(&self, command: Command) -> BoxFuture<'_, Result<Outcome, MetadataError>> {
-        let outcome = self.apply(command).unwrap_or_else(Outcome::Refused);
-        let silent = self.silent.load(Ordering::Relaxed);
-        Box::pin(std::future::ready(if silent { Err(MetadataError::Unknown) } else { Ok(outcome) }))
+        Box::pin(async move {
+            self.reach().await;
+            let outcome = self.apply(command).unwrap_or_else(Outcome::Refused);
+            let silent = self.silent.load(Ordering::Relaxed);
+            if silent { Err(MetadataError::Unknown) } else { Ok(outcome) }
+        })
     }
 
     fn next_extent(&self, pg: PgId) -> BoxFuture<'_, Result<ExtentId, MetadataError>> {
         let sequence = self.extents.fetch_add(1, Ordering::Relaxed);
         Box::pin(std::future::ready(Ok(ExtentId { pg, session: SessionId(1), sequence })))
+    }
+
+    fn holder(&self) -> BoxFuture<'_, Result<SessionId, MetadataError>> {
+        Box::pin(std::future::ready(Ok(SessionId(1))))
     }
 }

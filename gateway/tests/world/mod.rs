@@ -38,6 +38,11 @@ pub struct World {
 impl World {
     /// A 4+2 cluster of six disks with the bucket `bucket`.
     pub async fn start() -> Self {
+        Self::start_with(EngineOptions::default(), ListenerOptions::default()).await
+    }
+
+    /// The same, with other limits.
+    pub async fn start_with(engine: EngineOptions, listening: ListenerOptions) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let metadata = Arc::new(MemoryMetadata::new(cluster_map()));
         let shards = Arc::new(MemoryShards::default());
@@ -49,7 +54,7 @@ impl World {
             clock: Arc::clone(&clock),
             entropy: Arc::new(SystemEntropy::new()),
             cluster_key: [7; 32],
-            options: EngineOptions::default(),
+            options: engine,
         });
         let options = GatewayOptions {
             region: REGION.to_owned(),
@@ -65,11 +70,12 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (stop, stopping) = watch::channel(false);
-        let serving =
-            serve(listener, Arc::new(gateway), ListenerOptions::default(), clock, stopping);
+        let serving = serve(listener, Arc::new(gateway), listening.clone(), clock, stopping);
         let server = tokio::spawn(serving);
         let world = Self { address, metadata, shards, engine, stop, server };
-        world.call("PUT", "/bucket").send().await.is(200);
+        if listening.tls.is_none() {
+            world.call("PUT", "/bucket").send().await.is(200);
+        }
         world
     }
 
@@ -104,11 +110,8 @@ pub fn cluster_map() -> ClusterMap {
         path: format!("/disk{number}"),
     };
     let mut map = ClusterMap {
-        epoch: 1,
-        cluster: ClusterId([1; 16]),
-        coding: Coding::new(4, 2).expect("valid"),
         disks: (0..6).map(disk).collect(),
-        pgs: Vec::new(),
+        ..ClusterMap::new(ClusterId([1; 16]), Coding::new(4, 2).expect("valid"))
     };
     map.pgs = model::placement::pgs_to_add(&map);
     map

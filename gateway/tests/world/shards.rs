@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use model::checksum::block_checksums;
+use model::coding::Coding;
 use model::ids::{DiskId, Incarnation, ShardId};
 use model::limits::BLOCK_BYTES;
 use model::shard::{ShardBlocks, ShardError, ShardRead, ShardRequest, ShardResponse, ShardState};
@@ -21,6 +22,11 @@ impl MemoryShards {
     /// How many shards there are.
     pub fn count(&self) -> usize {
         self.shards.lock().expect("shards").len()
+    }
+
+    /// Their bytes.
+    pub fn bytes(&self) -> usize {
+        self.shards.lock().expect("shards").values().map(Bytes::len).sum()
     }
 
     /// Loses every shard of these disks.
@@ -42,6 +48,8 @@ impl MemoryShards {
             checksums: block_checksums(read.id, payload)[blocks].to_vec(),
             shard_bytes: payload.len() as u32,
             owner: Bytes::new(),
+            coding: Coding::default_for(6).expect("a coding"),
+            stripe_bytes: 0,
         })
     }
 
@@ -87,6 +95,7 @@ impl MemoryShards {
             ShardRequest::Damaged { .. } => ShardResponse::Damaged(Vec::new()),
             ShardRequest::Scrub { .. } => ShardResponse::ScrubOrdered,
             ShardRequest::Status => ShardResponse::Status(Vec::new()),
+            ShardRequest::Groups { .. } => ShardResponse::Groups(Vec::new()),
         }
     }
 }

@@ -6,7 +6,6 @@ use model::cluster_map::{ClusterMap, Disk, DiskState};
 use model::coding::Coding;
 use model::command::{Outcome, Refusal};
 use model::ids::{ClusterId, DiskId, DiskUuid, NodeId, ReplicaId};
-use model::placement;
 
 use super::{Step, Stop};
 
@@ -34,8 +33,7 @@ impl Step<'_, '_> {
             None => {
                 let counters = &mut self.memory.counters;
                 counters.replica = counters.replica.max(replicas.0);
-                let (disks, pgs) = (Vec::new(), Vec::new());
-                self.memory.set_map(ClusterMap { epoch: 1, cluster, coding, disks, pgs });
+                self.memory.set_map(ClusterMap::new(cluster, coding));
                 Ok(Outcome::Done)
             }
         }
@@ -43,10 +41,14 @@ impl Step<'_, '_> {
 
     pub(super) fn register_disk(&mut self, new: &NewDisk<'_>) -> Result<Outcome, Stop> {
         let known = self.map()?;
+        if !has_node(&known, new.node) {
+            return Err(Refusal::NoSuchNode.into());
+        }
         let mut map = ClusterMap::clone(&known);
+        let reserved = self.disks_reserved()?;
         let id = match map.disks.iter().find(|disk| disk.uuid == new.uuid) {
             Some(disk) => disk.id,
-            None => DiskId(map.disks.last().map_or(0, |disk| disk.id.0) + 1),
+            None => DiskId(map.disks.last().map_or(0, |disk| disk.id.0).max(reserved) + 1),
         };
         let state = map.disk(id).map_or(DiskState::Up, |disk| disk.state);
         let disk = Disk {
@@ -65,8 +67,7 @@ impl Step<'_, '_> {
         }
         // While the first disks arrive one by one, narrow PGs would only be in the way.
         if map.disks_up() >= usize::from(map.coding.width()) || !map.pgs.is_empty() {
-            let more = placement::pgs_to_add(&map);
-            map.pgs.extend(more);
+            self.add_pgs(&mut map)?;
         }
         self.change_map(&known, map);
         Ok(Outcome::DiskRegistered(id))
@@ -80,8 +81,7 @@ impl Step<'_, '_> {
         let known = self.map()?;
         let mut map = ClusterMap::clone(&known);
         map.disk_mut(disk).ok_or(Refusal::NoSuchDisk)?.state = state;
-        let more = placement::pgs_to_add(&map);
-        map.pgs.extend(more);
+        self.add_pgs(&mut map)?;
         self.change_map(&known, map);
         Ok(Outcome::Done)
     }
@@ -91,15 +91,20 @@ impl Step<'_, '_> {
         Outcome::ReplicaAllocated(ReplicaId(self.memory.counters.replica))
     }
 
-    fn map(&self) -> Result<Arc<ClusterMap>, Stop> {
+    pub(super) fn map(&self) -> Result<Arc<ClusterMap>, Stop> {
         self.memory.directory().map.clone().ok_or(Stop::Refused(Refusal::NoCluster))
     }
 
     /// Takes the new map, under a new epoch, if it differs.
-    fn change_map(&mut self, known: &ClusterMap, mut map: ClusterMap) {
+    pub(super) fn change_map(&mut self, known: &ClusterMap, mut map: ClusterMap) {
         if map != *known {
             map.epoch += 1;
             self.memory.set_map(map);
         }
     }
+}
+
+/// Whether disks may be on a node: a store that isn't open to other hosts names none.
+pub(super) fn has_node(map: &ClusterMap, node: NodeId) -> bool {
+    map.nodes.is_empty() || map.node(node).is_some()
 }

@@ -23,7 +23,8 @@ impl Step<'_, '_> {
     pub(super) fn check_new_extents(&mut self, parts: &[Part]) -> Result<(), Stop> {
         let mut seen = HashSet::new();
         for extent in parts.iter().flat_map(|part| &part.extents) {
-            if !seen.insert(extent.id) || !self.is_well_placed(extent) {
+            let is_valid = extent.is_valid() && self.is_well_placed(extent);
+            if !is_valid || !seen.insert(extent.id) {
                 return Err(Refusal::InvalidCommand.into());
             }
             if !self.memory.is_open(extent.id.session) {
@@ -36,7 +37,7 @@ impl Step<'_, '_> {
         Ok(())
     }
 
-    fn is_well_placed(&self, extent: &Extent) -> bool {
+    pub(super) fn is_well_placed(&self, extent: &Extent) -> bool {
         let coding = extent.coding;
         let is_in_width = extent.missing.0 >> coding.width() == 0;
         let is_readable = extent.missing.len() <= u32::from(coding.parity());
@@ -170,7 +171,12 @@ impl Step<'_, '_> {
         Ok(Outcome::Done)
     }
 
+    /// Forgets garbage whose shards are gone; nothing while something is held, as what is adopted
+    /// may name it (I-9).
     pub(super) fn collect_garbage(&mut self, collected: &[GarbageKey]) -> Result<Outcome, Stop> {
+        if self.held()?.is_some() {
+            return Ok(Outcome::Done);
+        }
         for item in collected {
             if self.tables.remove(TableId::Garbage, &garbage::key(*item))?.is_some() {
                 self.tables.remove(TableId::Extents, &item.extent.to_key())?;

@@ -7,9 +7,13 @@
 mod buckets;
 mod cluster;
 mod extents;
+mod held;
+mod leases;
 mod memory;
+mod nodes;
 mod objects;
 mod sessions;
+mod tokens;
 mod uploads;
 
 pub use memory::{Directory, Memory};
@@ -108,6 +112,25 @@ impl Step<'_, '_> {
             Command::QueueRepair { lacking } => self.queue_repair(lacking),
             Command::CollectGarbage { collected } => self.collect_garbage(collected),
             Command::ShardsRepaired { repaired } => self.shards_repaired(repaired),
+            Command::RegisterNode(node) => self.register_node(node),
+            Command::JoinNode { token, secret_sha256, node } => {
+                self.join_node(*token, secret_sha256, node)
+            }
+            Command::RemoveNode { node } => self.remove_node(*node),
+            Command::SetAuthority(authority) => self.set_authority(authority),
+            Command::CreateToken(token) => self.create_token(token),
+            Command::RevokeToken { token } => self.revoke_token(*token),
+            Command::PlaceReplica(place) => self.place_replica(*place),
+            Command::ForgetReplica { replica } => self.forget_replica(*replica),
+            Command::TakeLease { job, holder, duration_ms } => {
+                self.take_lease(*job, *holder, *duration_ms)
+            }
+            Command::AdoptObject(adopt) => self.adopt_object(adopt),
+            Command::AdoptPart(put) => self.adopt_part(put),
+            Command::AdoptDisk(disk) => self.adopt_disk(disk),
+            Command::AdoptNode(node) => self.adopt_node(node),
+            Command::AdoptPgs { pgs } => self.adopt_pgs(pgs),
+            Command::ReleaseHeld { until } => self.release_held(*until),
         }
     }
 }

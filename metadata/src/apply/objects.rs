@@ -1,8 +1,11 @@
 //! CommitObject, CopyObject, DeleteObject: the versions table.
 
+use std::borrow::Cow;
+
 use model::command::{
     CommitObject, Committed, CopyObject, Outcome, Refusal, SourceObject, WriteCondition,
 };
+use model::extent::Extent;
 use model::ids::{BucketId, ManifestId};
 use model::limits::{INLINE_PARTS_MAX, OBJECT_BYTES_MAX, PAGE_PARTS_MAX};
 use model::names::{BucketName, ObjectKey};
@@ -19,13 +22,14 @@ impl Step<'_, '_> {
         let bucket = self.bucket(&commit.bucket)?;
         check_body(commit)?;
         let row = versions::key(bucket, commit.key.as_str());
-        if let Err(stop) = self.check_new_extents(&commit.parts) {
+        let named = with_record(&commit.parts, commit.record.as_ref());
+        if let Err(stop) = self.check_new_extents(&named) {
             // Its own extents are known already: the same commit under another name (I-5).
             return self.committed_as(&row, commit.manifest)?.ok_or(stop);
         }
         let current = self.current(&row, commit.condition)?;
         check_condition(commit.condition, current.as_ref(), Refusal::NoSuchKey)?;
-        self.add_extents(bucket, ExtentOwner::Manifest(commit.manifest), &commit.parts)?;
+        self.add_extents(bucket, ExtentOwner::Manifest(commit.manifest), &named)?;
         let version = Version {
             manifest: commit.manifest,
             size: commit.size,
@@ -34,6 +38,7 @@ impl Step<'_, '_> {
             headers: commit.headers.clone(),
             checksum: commit.checksum.clone(),
             parts: Parts::Inline(commit.parts.clone()),
+            record: commit.record.clone(),
         };
         self.replace_version(&row, &version)
     }
@@ -51,14 +56,18 @@ impl Step<'_, '_> {
         if copy.manifest == source.manifest || self.has_pages(copy.manifest)? {
             return Err(Refusal::InvalidCommand.into());
         }
+        let record = record_part(copy.record.as_ref());
+        self.check_new_extents(&record)?;
         let parts = self.parts_of(&source)?;
         // Up before down: the copy may replace its own source.
         self.share_extents(&parts)?;
+        self.add_extents(bucket, ExtentOwner::Manifest(copy.manifest), &record)?;
         let version = Version {
             manifest: copy.manifest,
             modified: self.now,
             headers: copy.headers.clone().unwrap_or(source.headers),
             parts: self.store_parts(copy.manifest, parts)?,
+            record: copy.record.clone(),
             ..source
         };
         self.replace_version(&row, &version)
@@ -82,7 +91,7 @@ impl Step<'_, '_> {
     }
 
     /// The outcome of the commit of this body, if it is what the row holds.
-    fn committed_as(
+    pub(super) fn committed_as(
         &mut self,
         row: &[u8],
         manifest: ManifestId,
@@ -139,6 +148,7 @@ impl Step<'_, '_> {
         counters.object_bytes = counters.object_bytes.wrapping_sub(old.size);
         let parts = self.parts_of(old)?;
         self.release_extents(&parts)?;
+        self.release_extents(&record_part(old.record.as_ref()))?;
         if let Parts::Paged(index) = &old.parts {
             for page in 0..index.page_offsets.len() as u32 {
                 self.tables.remove(TableId::Pages, &pages::key(old.manifest, page))?;
@@ -206,6 +216,28 @@ fn committed(version: &Version) -> Outcome {
 /// Whether a key can be one: what was decoded, not parsed, may be anything.
 pub(super) fn check_key(key: &ObjectKey) -> Result<(), Stop> {
     ObjectKey::parse(key.as_str()).map(drop).map_err(|_| Refusal::InvalidCommand.into())
+}
+
+/// A recovery record as if it were a part, since its extent is kept and let go like a part's.
+pub(super) fn record_part(record: Option<&Extent>) -> Vec<Part> {
+    let part = |extent: &Extent| Part {
+        number: 0,
+        size: extent.length,
+        md5: [0; 16],
+        checksum: None,
+        extents: vec![extent.clone()],
+    };
+    record.map(part).into_iter().collect()
+}
+
+/// Parts, with the recovery record.
+pub(super) fn with_record<'a>(parts: &'a [Part], record: Option<&Extent>) -> Cow<'a, [Part]> {
+    if record.is_none() {
+        return Cow::Borrowed(parts);
+    }
+    let mut all = parts.to_vec();
+    all.extend(record_part(record));
+    Cow::Owned(all)
 }
 
 fn check_body(commit: &CommitObject) -> Result<(), Stop> {

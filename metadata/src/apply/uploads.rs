@@ -9,7 +9,7 @@ use model::names::{BucketName, ObjectKey};
 use model::upload::{PartReference, Upload, UploadedPart};
 use model::version::{ETag, Part, Version};
 
-use super::objects::{check_condition, check_key};
+use super::objects::{check_condition, check_key, record_part};
 use super::{Step, Stop};
 use crate::limits::{COMPLETED_KEPT, COMPLETED_PRUNED_PER_COMPLETION, OWNER_NAME_BYTES_MAX};
 use crate::state::StateError;
@@ -54,7 +54,7 @@ impl Step<'_, '_> {
                     // Its own extents are known already: the same part under another name (I-5).
                     let known = self.tables.get::<UploadedPart>(&parts::key(&row, part.number))?;
                     let same = known.filter(|known| known.part == *part);
-                    return same.map(|known| committed(&known)).ok_or(stop);
+                    return same.map(|known| committed_part(&known)).ok_or(stop);
                 }
                 self.add_extents(bucket, ExtentOwner::Upload(put.upload), both)?;
             }
@@ -66,7 +66,7 @@ impl Step<'_, '_> {
             }
         }
         let uploaded = UploadedPart { part: part.clone(), modified: self.now };
-        let outcome = committed(&uploaded);
+        let outcome = committed_part(&uploaded);
         let old = self.tables.put(&parts::key(&row, part.number), &uploaded)?;
         if let Some(old) = old {
             self.release_extents(&[old.part])?;
@@ -87,6 +87,8 @@ impl Step<'_, '_> {
         if self.has_pages(complete.manifest)? {
             return Err(Refusal::InvalidCommand.into());
         }
+        let record = record_part(complete.record.as_ref());
+        self.check_new_extents(&record)?;
         let version_row = Self::version_row(bucket, &complete.key);
         let current = self.current(&version_row, complete.condition)?;
         check_condition(complete.condition, current.as_ref(), Refusal::NoSuchKey)?;
@@ -97,6 +99,7 @@ impl Step<'_, '_> {
         self.tables.remove(TableId::Uploads, &row)?;
         self.release_extents(&uploaded)?;
         self.hand_over_extents(&named, ExtentOwner::Manifest(complete.manifest))?;
+        self.add_extents(bucket, ExtentOwner::Manifest(complete.manifest), &record)?;
         let version = Version {
             manifest: complete.manifest,
             size: complete.size,
@@ -105,6 +108,7 @@ impl Step<'_, '_> {
             headers: upload.headers,
             checksum: complete.checksum.clone(),
             parts: self.store_parts(complete.manifest, named)?,
+            record: complete.record.clone(),
         };
         let outcome = self.replace_version(&version_row, &version)?;
         self.remember_completion(bucket, complete, &version)?;
@@ -186,7 +190,7 @@ impl Step<'_, '_> {
     }
 }
 
-fn committed(uploaded: &UploadedPart) -> Outcome {
+pub(super) fn committed_part(uploaded: &UploadedPart) -> Outcome {
     Outcome::Committed(Committed {
         etag: ETag { md5: uploaded.part.md5, parts: None },
         modified: uploaded.modified,

@@ -1,7 +1,8 @@
-//! openraft's adaptors: its log storage, state machine and network in terms of our own. Nothing
-//! here decides anything.
+//! openraft's adaptors: its log storage, state machine, network and messages in terms of our own.
+//! Nothing here decides anything.
 
 mod log_store;
+mod messages;
 mod network;
 mod state_machine;
 pub mod types;
@@ -36,6 +37,9 @@ pub fn config() -> Result<Arc<Config>, openraft::ConfigError> {
         purge_batch_size: LOG_ENTRIES_KEPT,
         replication_lag_threshold: SNAPSHOT_ENTRIES,
         enable_pre_vote: Some(true),
+        // A leader that comes back in its old term writes no entry of its own: it could answer reads
+        // before it knows what it had acknowledged (I-4). An election settles that.
+        enable_leader_restore: Some(false),
         ..Config::default()
     };
     Ok(Arc::new(config.validate()?))

@@ -7,6 +7,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkV2};
 use openraft::raft::{
@@ -22,7 +23,7 @@ use wire::network::{Network, Peer, Service};
 
 use super::Raft;
 use super::types::{SnapshotMeta, TypeConfig, Vote};
-use crate::limits::{SNAPSHOT_CHUNK_DEADLINE, SNAPSHOT_INSTALL_DEADLINE};
+use crate::limits::{RAFT_MESSAGE_DEADLINE, SNAPSHOT_CHUNK_DEADLINE, SNAPSHOT_INSTALL_DEADLINE};
 use crate::state::{Fence, SnapshotFile, StateMachine};
 
 /// A message to a replica.
@@ -40,7 +41,7 @@ pub enum RaftRequest {
         /// Where it goes.
         offset: u64,
         /// What goes there.
-        piece: Vec<u8>,
+        piece: Bytes,
     },
     /// All pieces were sent: install it.
     SnapshotEnd {
@@ -125,7 +126,7 @@ impl Connection {
                 break;
             }
             let length = piece.len() as u64;
-            let request = RaftRequest::SnapshotPiece { offset, piece };
+            let request = RaftRequest::SnapshotPiece { offset, piece: piece.into() };
             match self.call(request, SNAPSHOT_CHUNK_DEADLINE).await? {
                 RaftResponse::PieceTaken => offset += length,
                 _ => return Err(mismatched()),
@@ -143,6 +144,11 @@ fn unreadable(error: &(impl std::error::Error + 'static)) -> RpcError {
     RPCError::Network(NetworkError::new(error))
 }
 
+/// How long an answer is waited for.
+fn deadline(option: &RPCOption) -> Duration {
+    option.hard_ttl().max(RAFT_MESSAGE_DEADLINE)
+}
+
 fn mismatched() -> RpcError {
     let error = AnyError::error("the answer is of another kind than the request");
     RPCError::Network(NetworkError::new(&error))
@@ -156,7 +162,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
-        match self.call(RaftRequest::Append(rpc), option.hard_ttl()).await? {
+        match self.call(RaftRequest::Append(rpc), deadline(&option)).await? {
             RaftResponse::Append(response) => Ok(response),
             _ => Err(mismatched()),
         }
@@ -167,7 +173,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
-        match self.call(RaftRequest::Vote(rpc), option.hard_ttl()).await? {
+        match self.call(RaftRequest::Vote(rpc), deadline(&option)).await? {
             RaftResponse::Vote(response) => Ok(response),
             _ => Err(mismatched()),
         }
@@ -178,7 +184,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
-        match self.call(RaftRequest::PreVote(rpc), option.hard_ttl()).await? {
+        match self.call(RaftRequest::PreVote(rpc), deadline(&option)).await? {
             RaftResponse::Vote(response) => Ok(response),
             _ => Err(mismatched()),
         }
@@ -202,7 +208,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         request: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RpcError> {
-        match self.call(RaftRequest::TransferLeader(request), option.hard_ttl()).await? {
+        match self.call(RaftRequest::TransferLeader(request), deadline(&option)).await? {
             RaftResponse::TransferLeader(response) => Ok(response),
             _ => Err(mismatched()),
         }
@@ -261,7 +267,7 @@ impl RaftMessages {
         response.map_err(|error| error.to_string())
     }
 
-    async fn take_piece(&self, offset: u64, piece: Vec<u8>) -> Result<(), String> {
+    async fn take_piece(&self, offset: u64, piece: Bytes) -> Result<(), String> {
         let mut incoming = self.incoming.lock().await;
         if offset == 0 {
             let file = crate::state::new_file(&**self.machine.disk(), INCOMING)

@@ -61,6 +61,24 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Ok(())
     }
 
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Self> {
+        if force {
+            return Some(self.clone());
+        }
+        let checked = self.off_thread(|machine| Ok(machine.has_space_for_snapshot()?)).await;
+        match checked {
+            Ok(true) => Some(self.clone()),
+            Ok(false) => {
+                tracing::error!("the metadata's disk has no space for a snapshot; the log grows");
+                None
+            }
+            Err(error) => {
+                tracing::error!(%error, "no snapshot of the metadata can be made; the log grows");
+                None
+            }
+        }
+    }
+
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
         self.clone()
     }
@@ -71,9 +89,10 @@ impl RaftStateMachine<TypeConfig> for Machine {
         snapshot: SnapshotFile,
     ) -> io::Result<()> {
         self.off_thread(move |machine| {
-            machine.install(&snapshot)?;
-            // The state is durable; the copy is for those who ask for a snapshot next.
-            Ok(snapshot.keep(&**machine.disk())?)
+            // First the copy: it explains a state that is ahead of the log, if a crash comes
+            // before Raft has purged that; if it comes before the state, Raft installs the copy.
+            machine.keep_snapshot(&snapshot)?;
+            machine.install(&snapshot)
         })
         .await
     }
@@ -94,7 +113,15 @@ impl RaftSnapshotBuilder<TypeConfig> for Machine {
 
     async fn build_snapshot(&mut self) -> io::Result<MachineSnapshot> {
         self.off_thread(|machine| {
-            let snapshot = machine.build_snapshot()?;
+            let snapshot = match machine.build_snapshot() {
+                // Raft would stop at an error; the snapshot that is there tells it nothing new,
+                // and it tries again later.
+                Err(StateError::Io(error)) => {
+                    tracing::error!(%error, "a snapshot was not written; the log grows");
+                    SnapshotFile::current(&**machine.disk())?.ok_or(error)?
+                }
+                built => built?,
+            };
             Ok(Snapshot { meta: snapshot.meta()?, snapshot })
         })
         .await

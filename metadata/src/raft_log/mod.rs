@@ -20,7 +20,7 @@ use twox_hash::XxHash3_64;
 use wire::clock::Clock;
 use wire::disk::Disk;
 
-mod record;
+pub(crate) mod record;
 mod recovery;
 mod segment;
 mod writer;

@@ -3,12 +3,14 @@
 use model::extent::Extent;
 use model::ids::{ExtentId, PgId, SessionId};
 use model::query::Answer;
+use model::recovery::Held;
 use model::upkeep::{ExtentEntry, ExtentPage, ExtentState};
 
 use super::behind;
 use crate::state::StateError;
 use crate::tables::counters::{self, Counters};
 use crate::tables::extents::ExtentRecord;
+use crate::tables::held;
 use crate::tables::sessions::{self, SessionRecord};
 use crate::tables::{TableId, View, Walk, decode};
 
@@ -37,8 +39,14 @@ pub(super) fn extents(
     Ok(Answer::Extents(page))
 }
 
+pub(super) fn held(view: &View) -> Result<Answer, StateError> {
+    Ok(Answer::Held(view.get(held::KEY)?))
+}
+
 pub(super) fn states(view: &View, extents: &[ExtentId]) -> Result<Answer, StateError> {
     let opened = view.get::<Counters>(counters::KEY)?.unwrap_or_default().session;
+    let held: Option<Held> = view.get(held::KEY)?;
+    let is_held = |id: &ExtentId| held.as_ref().is_some_and(|held| held.covers(id.session));
     let mut sessions = Sessions { view, opened, last: None };
     let mut states = Vec::with_capacity(extents.len());
     for id in extents {
@@ -47,6 +55,7 @@ pub(super) fn states(view: &View, extents: &[ExtentId]) -> Result<Answer, StateE
             Some(record) if record.references > 0 => ExtentState::Owned,
             Some(_) => ExtentState::Garbage,
             None if id.session.0 > opened => ExtentState::Foreign,
+            None if is_held(id) => ExtentState::Held,
             None if sessions.has_ended(id.session)? => ExtentState::Ownerless,
             None => ExtentState::InFlight,
         });

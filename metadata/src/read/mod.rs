@@ -1,13 +1,14 @@
 //! Queries, answered from a view of the tables.
 //!
-//! In: a query, the directory and a view that is new enough (the caller has seen to that). Out: an
-//! answer. Reading changes nothing; a damaged row is an error that fences the replica.
+//! In: a query that was confirmed to reach the leader. Out: an answer from everything that Raft
+//! counts as applied, be it kept in memory or in the tables (I-4). Reading changes nothing; a damaged row is an error that fences the replica.
 
 mod buckets;
 mod extents;
 mod list;
 mod objects;
 mod queues;
+mod trust;
 mod uploads;
 
 use model::command::Refusal;
@@ -19,8 +20,9 @@ use crate::limits::ANSWER_ROWS_MAX;
 use crate::state::{StateError, StateMachine};
 use crate::tables::View;
 
-/// Answers a query.
+/// Answers a query. Blocks on the disk while the machine has something pending.
 pub fn answer(machine: &StateMachine, query: &Query) -> Result<Answer, StateError> {
+    machine.catch_up()?;
     let result = match query {
         Query::Bucket { name } => buckets::bucket(machine, name),
         Query::Buckets { prefix, after, limit } => {
@@ -58,6 +60,8 @@ pub fn answer(machine: &StateMachine, query: &Query) -> Result<Answer, StateErro
         Query::Extents { pg, after, limit } => machine
             .read(|view| extents::extents(view, *pg, *after, rows(*limit)))
             .map_err(Stop::from),
+        Query::Trust => machine.read(trust::trust).map_err(Stop::from),
+        Query::Held => machine.read(extents::held).map_err(Stop::from),
         Query::ExtentStates { extents } if extents.len() > ANSWER_ROWS_MAX as usize => {
             Err(Stop::Refused(Refusal::InvalidCommand))
         }
@@ -87,6 +91,8 @@ pub fn is_cheap(query: &Query) -> bool {
         | Query::Garbage { .. }
         | Query::Repairs { .. }
         | Query::Extents { .. }
+        | Query::Trust
+        | Query::Held
         | Query::ExtentStates { .. } => false,
     }
 }

@@ -2,6 +2,7 @@
 
 use model::extent::Extent;
 use model::query::{Answer, GarbageItem};
+use model::recovery::Held;
 use model::time::Timestamp;
 use model::upkeep::{RepairCursor, RepairItem, RepairPage};
 
@@ -9,11 +10,16 @@ use super::behind;
 use crate::state::StateError;
 use crate::tables::extents::ExtentRecord;
 use crate::tables::garbage::{self, Garbage};
+use crate::tables::held;
 use crate::tables::repair::{self, Repair};
 use crate::tables::{TableId, View, Walk, decode};
 
+/// Nothing while something is held: what the tables don't know yet may name it (I-9).
 pub(super) fn garbage(view: &View, before: Timestamp, limit: usize) -> Result<Answer, StateError> {
     let mut items = Vec::new();
+    if view.get::<Held>(held::KEY)?.is_some() {
+        return Ok(Answer::Garbage(items));
+    }
     view.walk(TableId::Garbage, b"", b"", |key, value| {
         let key = garbage::read_key(key)
             .ok_or_else(|| StateError::Damaged("a garbage row has a bad key".to_owned()))?;

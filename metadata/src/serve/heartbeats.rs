@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use model::cluster_map::{ClusterMap, DiskState};
+use model::cluster_map::{ClusterMap, Disk, DiskState};
 use model::command::{Command, CommandEnvelope, CommandId};
-use model::ids::DiskId;
-use model::query::Heartbeat;
+use model::ids::{DiskId, NodeId};
+use model::query::{Heartbeat, NodeHeard};
 use model::shard::{DiskHealth, DiskReport};
 use wire::clock::Clock;
 
@@ -28,6 +28,8 @@ pub struct Heartbeats {
 #[derive(Default)]
 struct State {
     reports: BTreeMap<DiskId, Heard>,
+    /// When each node was last heard.
+    nodes: BTreeMap<NodeId, Duration>,
     /// When this replica began to lead: silence counts from here at the earliest.
     leads_since: Option<Duration>,
 }
@@ -50,6 +52,15 @@ impl Heartbeats {
         state.reports.values().map(|heard| heard.report.clone()).collect()
     }
 
+    /// How long ago each node was last heard.
+    pub fn heard(&self) -> Vec<NodeHeard> {
+        let now = self.clock.monotonic();
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let silence_ms = |at: Duration| now.saturating_sub(at).as_millis() as u64;
+        let heard = state.nodes.iter();
+        heard.map(|(node, at)| NodeHeard { node: *node, silence_ms: silence_ms(*at) }).collect()
+    }
+
     /// Takes a report; answers the epoch of the cluster map.
     pub fn take(
         &self,
@@ -64,10 +75,15 @@ impl Heartbeats {
         let mut changes = Vec::new();
         {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let node = heartbeat.node;
+            if map.node(node).is_some() || map.disks.iter().any(|disk| disk.node == node) {
+                state.nodes.insert(node, now);
+            }
             for report in heartbeat.disks {
-                // A report of a disk that the map doesn't know, or knows as another, says nothing.
-                let Some(disk) = map.disk(report.disk).filter(|disk| disk.uuid == report.uuid)
-                else {
+                // A report of a disk that the map doesn't know, or knows as another or another
+                // node's, says nothing.
+                let is_own = |disk: &&Disk| disk.uuid == report.uuid && disk.node == node;
+                let Some(disk) = map.disk(report.disk).filter(is_own) else {
                     continue;
                 };
                 let wanted = state_for(report.health);

@@ -4,10 +4,14 @@
 //! status; every query is linearizable by read index, never by a lease (I-4); a fenced replica
 //! answers nothing (I-13).
 
+mod backups;
+mod digest;
+pub mod followers;
 mod heartbeats;
 mod proposals;
 mod read_index;
 mod status;
+mod transfer;
 
 use std::sync::Arc;
 
@@ -22,6 +26,7 @@ use crate::raft::Raft;
 use crate::read;
 use crate::state::{Fence, StateError, StateMachine};
 
+pub use backups::Backups;
 pub use heartbeats::Heartbeats;
 use proposals::Proposals;
 use read_index::ReadIndex;
@@ -32,9 +37,11 @@ pub struct MetadataService {
     raft: Raft,
     machine: Arc<StateMachine>,
     fence: Arc<Fence>,
+    clock: Arc<dyn Clock>,
     proposals: Arc<Proposals>,
     read_index: Arc<ReadIndex>,
     heartbeats: Arc<Heartbeats>,
+    backups: Arc<Backups>,
 }
 
 impl MetadataService {
@@ -50,7 +57,9 @@ impl MetadataService {
         Self {
             replica,
             read_index: Arc::new(ReadIndex::new(raft.clone(), Arc::clone(&clock))),
-            heartbeats: Arc::new(Heartbeats::new(clock)),
+            backups: Arc::new(Backups::new(replica, Arc::clone(&machine), Arc::clone(&clock))),
+            heartbeats: Arc::new(Heartbeats::new(Arc::clone(&clock))),
+            clock,
             raft,
             machine,
             fence,
@@ -58,10 +67,12 @@ impl MetadataService {
         }
     }
 
-    /// Looks after the storage nodes' disks, for as long as this replica leads; ends with the
-    /// replica.
-    pub async fn watch_disks(&self) {
-        self.heartbeats.watch(&self.raft, &self.machine, &self.proposals).await;
+    /// Looks after the storage nodes' disks and the followers, for as long as this replica leads;
+    /// ends with the replica.
+    pub async fn watch(&self) {
+        let disks = self.heartbeats.watch(&self.raft, &self.machine, &self.proposals);
+        let followers = followers::watch(&self.raft, &self.proposals, &self.fence, &*self.clock);
+        futures_util::future::join(disks, followers).await;
     }
 
     async fn answer(&self, request: MetadataRequest) -> Result<MetadataResponse, MetadataError> {
@@ -72,7 +83,21 @@ impl MetadataService {
         if self.fence.is_set() {
             return Err(MetadataError::Fenced);
         }
-        self.check_leader()?;
+        match request {
+            // A backup is read where it was begun, whoever leads by now.
+            MetadataRequest::ReadBackup { id, offset } => {
+                return self.backups.read(id, offset).await.map(MetadataResponse::BackupPiece);
+            }
+            MetadataRequest::EndBackup { id } => {
+                self.backups.end(id);
+                return Ok(MetadataResponse::BackupEnded);
+            }
+            MetadataRequest::Digest { at } => {
+                let digest = self.digest(at).await?;
+                return Ok(MetadataResponse::Digest(Box::new(digest)));
+            }
+            _ => self.check_leader()?,
+        }
         match request {
             MetadataRequest::Propose(commands) => {
                 self.proposals.propose(commands).await.map(MetadataResponse::Outcomes)
@@ -86,7 +111,17 @@ impl MetadataService {
                 let epoch = self.heartbeats.take(heartbeat, &self.machine, proposals);
                 Ok(MetadataResponse::HeartbeatTaken { epoch })
             }
-            MetadataRequest::Status => Err(MetadataError::Unavailable),
+            MetadataRequest::BeginBackup => {
+                self.read_index.confirm().await?;
+                self.backups.begin().await.map(MetadataResponse::BackupBegun)
+            }
+            MetadataRequest::Transfer { to } => {
+                self.transfer(to).await.map(MetadataResponse::Transferred)
+            }
+            MetadataRequest::Status
+            | MetadataRequest::Digest { .. }
+            | MetadataRequest::ReadBackup { .. }
+            | MetadataRequest::EndBackup { .. } => Err(MetadataError::Unavailable),
         }
     }
 
@@ -94,6 +129,9 @@ impl MetadataService {
     fn check_leader(&self) -> Result<(), MetadataError> {
         let leader = self.raft.server_metrics().borrow_watched().current_leader;
         if leader == Some(self.replica.0) {
+            if followers::is_left_alone(&self.raft) {
+                return Err(MetadataError::NotLeader { leader: None });
+            }
             Ok(())
         } else {
             Err(MetadataError::NotLeader { leader: leader.map(ReplicaId) })
@@ -103,6 +141,7 @@ impl MetadataService {
     async fn query(&self, query: Query) -> Result<Answer, MetadataError> {
         self.read_index.confirm().await?;
         metrics::counter!("drystone_metadata_queries_total").increment(1);
+        // What this replica took as a follower may still wait to be written (I-4).
         let is_inline = read::is_cheap(&query) && !self.machine.has_pending();
         let answer = if is_inline {
             read::answer(&self.machine, &query)

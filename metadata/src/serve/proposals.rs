@@ -3,18 +3,22 @@
 //! In: requests of a few commands each. Out: their outcomes. While [`BATCHES_IN_FLIGHT_MAX`]
 //! entries are under way, what comes gathers for the next one, so that one round of the network
 //! and one fsync of each log carry many commands. What always holds: the commands of one request
-//! keep their order and stay in one entry.
+//! keep their order and stay in one entry; no command moves the cluster's time further ahead of the
+//! leader's clock than clocks may differ.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use model::command::{CommandEnvelope, Outcome};
 use model::ids::ReplicaId;
 use model::query::MetadataError;
+use model::time::Timestamp;
 use openraft::errors::{ClientWriteError, RaftError};
 use tokio::sync::oneshot;
 use wire::clock::{Clock, timeout};
+use wire::tls::CLOCK_SKEW;
 
 use crate::limits::{
     BATCH_BYTES_MAX, BATCHES_IN_FLIGHT_MAX, LOG_PAYLOAD_BYTES_MAX, QUEUE_COMMANDS_MAX,
@@ -23,11 +27,15 @@ use crate::limits::{
 use crate::raft::Raft;
 use crate::raft::types::{Batch, TypeConfig};
 
+use super::followers::until_left_alone;
+
 /// The queue of proposals.
 pub struct Proposals {
     raft: Raft,
     clock: Arc<dyn Clock>,
     queue: Mutex<Queue>,
+    /// Whether new commands are refused until a follower has caught up.
+    is_slow: AtomicBool,
 }
 
 #[derive(Default)]
@@ -46,17 +54,27 @@ struct Proposal {
 impl Proposals {
     /// An empty queue before `raft`.
     pub fn new(raft: Raft, clock: Arc<dyn Clock>) -> Self {
-        Self { raft, clock, queue: Mutex::default() }
+        Self { raft, clock, queue: Mutex::default(), is_slow: AtomicBool::new(false) }
+    }
+
+    /// Refuses new commands from now on, or takes them again.
+    pub fn slow_down(&self, is_slow: bool) {
+        self.is_slow.store(is_slow, Ordering::Relaxed);
     }
 
     /// Proposes commands and waits for their outcomes. Dropping the future leaves them proposed.
     pub async fn propose(
         self: &Arc<Self>,
-        commands: Vec<CommandEnvelope>,
+        mut commands: Vec<CommandEnvelope>,
     ) -> Result<Vec<Outcome>, MetadataError> {
         if commands.is_empty() {
             return Ok(Vec::new());
         }
+        if self.is_slow.load(Ordering::Relaxed) {
+            metrics::counter!("drystone_metadata_overloaded_total").increment(1);
+            return Err(MetadataError::Overloaded);
+        }
+        clamp(&mut commands, self.clock.now());
         // Encoded here, so that it is done for all at once by those who propose.
         let encoded = Batch::encode(&commands);
         if encoded.len() > LOG_PAYLOAD_BYTES_MAX {
@@ -121,10 +139,16 @@ impl Proposals {
             encodings.push(proposal.encoded);
         }
         let write = self.raft.client_write(Batch::new(commands, &encodings));
-        let result = match timeout(&*self.clock, QUORUM_DEADLINE, write).await {
-            Ok(Ok(response)) => Ok(response.data.0),
-            Ok(Err(error)) => Err(failure(&error)),
-            Err(_) => Err(MetadataError::Unknown),
+        let written = timeout(&*self.clock, QUORUM_DEADLINE, write);
+        let result = tokio::select! {
+            biased;
+            written = written => match written {
+                Ok(Ok(response)) => Ok(response.data.0),
+                Ok(Err(error)) => Err(failure(&error)),
+                Err(_) => Err(MetadataError::Unknown),
+            },
+            // The others may have taken it, or their new leader may take it back.
+            () = until_left_alone(&self.raft, &*self.clock) => Err(MetadataError::Unknown),
         };
         match result {
             Ok(outcomes) => {
@@ -143,14 +167,66 @@ impl Proposals {
     }
 }
 
+/// Holds the proposers' clocks to the leader's, so that one of them which is wrong doesn't move the
+/// cluster's time, which never goes back. Done before the commands are encoded: what is applied is
+/// the same everywhere.
+fn clamp(commands: &mut [CommandEnvelope], now: Timestamp) {
+    let latest = now.plus_nanos(CLOCK_SKEW.as_nanos() as u64);
+    for command in commands {
+        command.proposed = command.proposed.min(latest);
+    }
+}
+
 /// What a failed write means to the proposer.
 fn failure(error: &RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> MetadataError {
     match error {
-        // Also told of entries that a new leader has taken back: they took no effect.
+        // Refused before anything was appended: it takes no effect.
         RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
             MetadataError::NotLeader { leader: forward.leader_id.map(ReplicaId) }
         }
+        // Appended, then taken back here: it may be committed by another leader still.
+        RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) | RaftError::Fatal(_) => {
+            MetadataError::Unknown
+        }
         RaftError::APIError(_) => MetadataError::Unavailable,
-        RaftError::Fatal(_) => MetadataError::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::command::{Command, CommandId};
+    use openraft::errors::{Fatal, ForwardToLeader};
+
+    use super::*;
+
+    #[test]
+    fn only_what_was_never_appended_is_told_to_have_no_effect() {
+        let check = |error, expected| assert_eq!(failure(&error), expected);
+        check(
+            RaftError::APIError(ClientWriteError::ForwardToLeader(ForwardToLeader::empty())),
+            MetadataError::NotLeader { leader: None },
+        );
+        check(
+            RaftError::APIError(ClientWriteError::LogEntryDiscarded(ForwardToLeader::empty())),
+            MetadataError::Unknown,
+        );
+        check(RaftError::Fatal(Fatal::Stopped), MetadataError::Unknown);
+    }
+
+    #[test]
+    fn a_wrong_clock_does_not_move_the_time() {
+        let now = Timestamp(1 << 60);
+        let skew = CLOCK_SKEW.as_nanos() as u64;
+        let proposed = |at: u64| CommandEnvelope {
+            id: CommandId::default(),
+            acknowledged_below: 0,
+            proposed: Timestamp(at),
+            command: Command::AllocateReplica,
+        };
+        let mut commands =
+            [0, now.0, now.0 + skew, now.0 + skew + 1, u64::MAX].map(proposed).to_vec();
+        clamp(&mut commands, now);
+        let times: Vec<u64> = commands.iter().map(|command| command.proposed.0).collect();
+        assert_eq!(times, [0, now.0, now.0 + skew, now.0 + skew, now.0 + skew]);
     }
 }

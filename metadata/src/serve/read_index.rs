@@ -17,6 +17,8 @@ use crate::limits::{QUERIES_WAITING_MAX, QUORUM_DEADLINE};
 use crate::raft::Raft;
 use crate::raft::types::TypeConfig;
 
+use super::followers::until_left_alone;
+
 type Waiter = oneshot::Sender<Result<(), MetadataError>>;
 
 /// The queue of those who wait for a round.
@@ -77,10 +79,15 @@ impl ReadIndex {
 
     async fn round(&self) -> Result<(), MetadataError> {
         let round = self.raft.ensure_linearizable(ReadPolicy::ReadIndex);
-        match timeout(&*self.clock, QUORUM_DEADLINE, round).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(failure(&error)),
-            Err(_) => Err(MetadataError::Unavailable),
+        let round = timeout(&*self.clock, QUORUM_DEADLINE, round);
+        tokio::select! {
+            biased;
+            round = round => match round {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(error)) => Err(failure(&error)),
+                Err(_) => Err(MetadataError::Unavailable),
+            },
+            () = until_left_alone(&self.raft, &*self.clock) => Err(MetadataError::Unavailable),
         }
     }
 }

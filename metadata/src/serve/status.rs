@@ -38,6 +38,7 @@ impl MetadataService {
         };
         if self.raft.is_leader() {
             status.disks = self.heartbeats.reports();
+            status.nodes = self.heartbeats.heard();
         }
         let machine = Arc::clone(&self.machine);
         let summary = tokio::task::spawn_blocking(move || machine.summary()).await;

@@ -1,14 +1,16 @@
 //! The redb file of a replica: made, opened and checked.
 
-use std::fs::{File, OpenOptions};
-use std::path::Path;
+use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
-use redb::backends::FileBackend;
 use redb::{Database, Durability, ReadableDatabase, TableDefinition, WriteTransaction};
+
+use wire::disk::{Disk, DiskFile, OpenMode};
 
 use super::StateError;
 use super::backend::CheckingBackend;
+use super::file::StateFile;
+use super::snapshot::new_file;
 use crate::limits::DATABASE_CACHE_BYTES;
 use crate::raft::types::{StoredConfig, StoredLogId};
 use crate::tables::{Digests, TableId};
@@ -28,10 +30,9 @@ const RAFT: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinit
 const APPLIED: &str = "applied";
 const DIGESTS: &str = "digests";
 
-/// Makes an empty state at `path`, replacing any.
-pub fn create(path: &Path) -> Result<Database, StateError> {
-    let options = OpenOptions::new().read(true).write(true).create(true).truncate(true).clone();
-    let database = attach(options.open(path)?)?;
+/// Makes an empty state in the file `name`, replacing any.
+pub fn create(disk: &dyn Disk, name: &str) -> Result<Database, StateError> {
+    let database = attach(new_file(disk, name)?)?;
     let mut transaction = database.begin_write()?;
     transaction.set_two_phase_commit(true);
     for table in TableId::ALL {
@@ -42,11 +43,11 @@ pub fn create(path: &Path) -> Result<Database, StateError> {
     Ok(database)
 }
 
-/// Opens the state at `path` and reads all of it once: whatever is damaged shows here, before the
+/// Opens the state in the file `name` and reads all of it once: whatever is damaged shows here, before the
 /// replica takes part in anything.
-pub fn open(path: &Path) -> Result<Database, StateError> {
-    let file = OpenOptions::new().read(true).write(true).open(path)?;
-    if file.metadata()?.len() == 0 {
+pub fn open(disk: &dyn Disk, name: &str) -> Result<Database, StateError> {
+    let file = disk.open(name, OpenMode::Write)?;
+    if file.length()? == 0 {
         return Err(StateError::Damaged("the state's file is empty".to_owned()));
     }
     let mut database = attach(file)?;
@@ -56,8 +57,8 @@ pub fn open(path: &Path) -> Result<Database, StateError> {
     Ok(database)
 }
 
-fn attach(file: File) -> Result<Database, StateError> {
-    let backend = CheckingBackend::new(FileBackend::new(file)?)?;
+fn attach(file: Arc<dyn DiskFile>) -> Result<Database, StateError> {
+    let backend = CheckingBackend::new(StateFile(file))?;
     let mut builder = Database::builder();
     builder.set_cache_size(DATABASE_CACHE_BYTES);
     Ok(builder.create_with_backend(backend)?)

@@ -7,27 +7,26 @@
 //! Followers only keep what is committed and write it in bulk, in one transaction, when there is
 //! enough of it or somebody needs the state. After a crash, the log replays what was lost.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use openraft::EntryPayload;
 use openraft::storage::{ApplyResponder, EntryResponder};
 use redb::Database;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use wire::clock::Clock;
 use wire::disk::Disk;
 
 use super::database::{self, Applied};
 use super::{Fence, StateError, snapshot};
 use crate::apply::{Directory, Memory, apply};
-use crate::limits::{APPLY_BYTES_MAX, APPLY_COMMANDS_MAX, CHECKPOINT_COMMANDS};
+use crate::limits::{APPLY_BYTES_MAX, APPLY_COMMANDS_MAX, CAPTURES_MAX, CHECKPOINT_COMMANDS};
 use crate::raft::types::{LogId, Outcomes, StoredConfig, StoredLogId, TypeConfig};
 use crate::tables::{Digests, Tables, View};
 
 /// The state's file.
-pub(super) const STATE_FILE: &str = "state.redb";
+pub(crate) const STATE_FILE: &str = "state.redb";
 
 /// A new state's file, until it takes the old one's place.
 pub(super) const NEW_STATE_FILE: &str = "state.new";
@@ -48,6 +47,24 @@ pub struct StateMachine {
     /// The same as in `state`, for views: they don't wait for a commit.
     database: RwLock<Arc<Database>>,
     shared: Mutex<Shared>,
+    /// Who waits for the state as of an entry that isn't applied yet. Its lock is taken after that
+    /// of `state`.
+    captures: Mutex<Captures>,
+    /// Held while a snapshot gets its name.
+    pub(super) publishing: Mutex<()>,
+}
+
+/// Those who wait, by the entry's index.
+type Captures = BTreeMap<u64, Vec<oneshot::Sender<Captured>>>;
+
+/// The state as of one entry.
+pub struct Captured {
+    /// That entry.
+    pub applied: Applied,
+    /// The digests that were kept up to it.
+    pub digests: Digests,
+    /// The tables.
+    pub view: View,
 }
 
 /// The view that queries share until the next commit.
@@ -73,6 +90,21 @@ struct Pending {
     entries: VecDeque<EntryResponder<TypeConfig>>,
     commands: usize,
     bytes: usize,
+    /// Whether Raft counts some of these as applied already.
+    is_owed: bool,
+    /// Whether what Raft counts as applied was taken from here and isn't visible yet.
+    is_being_written: bool,
+}
+
+impl Pending {
+    /// Takes what is to be written; until [`StateMachine::finish_writing`], it still counts as
+    /// pending where Raft counts it as applied.
+    fn begin_writing(&mut self) -> Self {
+        let taken = std::mem::take(self);
+        // What an earlier write that failed took is never visible: that replica is fenced.
+        self.is_being_written = taken.is_owed || taken.is_being_written;
+        taken
+    }
 }
 
 impl StateMachine {
@@ -82,7 +114,7 @@ impl StateMachine {
         clock: Arc<dyn Clock>,
         fence: Arc<Fence>,
     ) -> Result<Self, StateError> {
-        let database = guarded(|| database::create(&disk.path().join(STATE_FILE)))?;
+        let database = guarded(|| database::create(&*disk, STATE_FILE))?;
         disk.sync_directory()?;
         Self::with(disk, clock, fence, database)
     }
@@ -93,7 +125,7 @@ impl StateMachine {
         clock: Arc<dyn Clock>,
         fence: Arc<Fence>,
     ) -> Result<Self, StateError> {
-        let database = guarded(|| database::open(&disk.path().join(STATE_FILE)))?;
+        let database = guarded(|| database::open(&*disk, STATE_FILE))?;
         Self::with(disk, clock, fence, database)
     }
 
@@ -116,6 +148,8 @@ impl StateMachine {
             directory,
             database,
             shared: Mutex::default(),
+            captures: Mutex::default(),
+            publishing: Mutex::default(),
         })
     }
 
@@ -154,6 +188,8 @@ impl StateMachine {
                 || pending.bytes >= APPLY_BYTES_MAX
                 || pending.entries.len() >= APPLY_COMMANDS_MAX,
         };
+        // Raft counts what is due as applied when it is written, the rest from now on.
+        pending.is_owed |= !taken.is_due;
         drop(pending);
         if !taken.is_due {
             self.pending_arrived.notify_one();
@@ -161,9 +197,21 @@ impl StateMachine {
         taken
     }
 
-    /// Whether entries wait to be written.
+    /// Whether something that Raft may count as applied isn't in the tables, or not visible yet.
     pub fn has_pending(&self) -> bool {
-        !self.pending.lock().unwrap_or_else(PoisonError::into_inner).entries.is_empty()
+        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.is_being_written || !pending.entries.is_empty()
+    }
+
+    /// Ends when everything that Raft counts as applied is visible, in the tables and in the
+    /// directory. Blocks on the disk, also for a write that is under way.
+    pub fn catch_up(&self) -> Result<(), StateError> {
+        if self.has_pending() { self.flush() } else { Ok(()) }
+    }
+
+    fn finish_writing(&self) {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.is_being_written = false;
     }
 
     /// Ends when entries were taken that nobody waits for.
@@ -222,9 +270,7 @@ impl StateMachine {
 
     /// A view of everything that is committed; shared until the next change.
     pub fn view(&self) -> Result<Arc<View>, StateError> {
-        if self.has_pending() {
-            self.flush()?;
-        }
+        self.catch_up()?;
         let generation = {
             let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(view) = &shared.view {
@@ -277,6 +323,57 @@ impl StateMachine {
         })
     }
 
+    /// The state as of the entry at `at`: now, or when that is applied. `None` when it was applied
+    /// before and others after it, or when too many wait. If a snapshot jumps over the entry, the
+    /// sender is dropped.
+    pub fn capture_at(&self, at: u64) -> Result<Option<oneshot::Receiver<Captured>>, StateError> {
+        let mut state = self.lock()?;
+        self.flush_locked(&mut state)?;
+        if state.applied.last.is_some_and(|id| id.index > at) {
+            return Ok(None);
+        }
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut captures = self.captures.lock().unwrap_or_else(PoisonError::into_inner);
+            captures.retain(|_, waiting| {
+                waiting.retain(|sender| !sender.is_closed());
+                !waiting.is_empty()
+            });
+            if captures.values().map(Vec::len).sum::<usize>() >= CAPTURES_MAX {
+                return Ok(None);
+            }
+            captures.entry(at).or_default().push(sender);
+        }
+        self.capture(&state)?;
+        Ok(Some(receiver))
+    }
+
+    /// The first entry that somebody waits for.
+    fn next_capture(&self) -> Option<u64> {
+        let captures = self.captures.lock().unwrap_or_else(PoisonError::into_inner);
+        captures.first_key_value().map(|(at, _)| *at)
+    }
+
+    /// Gives the state to those who wait for it as it is now.
+    fn capture(&self, state: &State) -> Result<(), StateError> {
+        let Some(index) = state.applied.last.map(|id| id.index) else {
+            return Ok(());
+        };
+        let due = {
+            let mut captures = self.captures.lock().unwrap_or_else(PoisonError::into_inner);
+            let later = captures.split_off(&(index + 1));
+            std::mem::replace(&mut *captures, later)
+        };
+        // Those who wait for something earlier hear that it is past.
+        for sender in due.into_iter().filter(|(at, _)| *at == index).flat_map(|(_, all)| all) {
+            let view = self.fenced(|| View::new(&state.database))?;
+            let (applied, digests) = (state.applied.clone(), state.digests);
+            // Whoever asked may be gone.
+            let _ = sender.send(Captured { applied, digests, view });
+        }
+        Ok(())
+    }
+
     /// A view for a snapshot, durable with all before it, so that the log may be purged.
     pub(super) fn durable_view(&self) -> Result<View, StateError> {
         let mut state = self.lock()?;
@@ -289,10 +386,9 @@ impl StateMachine {
     pub fn install(&self, file: &snapshot::SnapshotFile) -> Result<(), StateError> {
         let mut state = self.lock()?;
         // What was pending is covered by the snapshot.
-        *self.pending.lock().unwrap_or_else(PoisonError::into_inner) = Pending::default();
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).begin_writing();
         let next = self.fenced(|| {
-            let path: PathBuf = self.disk.path().join(NEW_STATE_FILE);
-            let database = snapshot::restore(file, &path)?;
+            let database = file.restore(&*self.disk, NEW_STATE_FILE)?;
             // The file was synced by its last commit; now it takes the old one's place.
             self.disk.rename(NEW_STATE_FILE, STATE_FILE)?;
             self.disk.sync_directory()?;
@@ -301,6 +397,8 @@ impl StateMachine {
         *self.database.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next.database);
         *state = next;
         self.outdate_views();
+        self.finish_writing();
+        self.capture(&state)?;
         Ok(())
     }
 
@@ -321,14 +419,24 @@ impl StateMachine {
     }
 
     fn flush_locked(&self, state: &mut State) -> Result<(), StateError> {
-        let pending =
-            std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner).begin_writing();
         if pending.entries.is_empty() {
             return Ok(());
         }
         let started = self.clock.monotonic();
-        let answers = self.fenced(|| state.write(pending.entries))?;
-        self.outdate_views();
+        let mut entries = pending.entries;
+        let mut answers = Vec::new();
+        while !entries.is_empty() {
+            // One transaction, but for those who want to see the state in between.
+            let count = self.next_capture().map_or(entries.len(), |at| {
+                entries.iter().take_while(|(entry, _)| entry.log_id.index <= at).count().max(1)
+            });
+            let now = entries.drain(..count).collect::<Vec<_>>();
+            answers.extend(self.fenced(|| state.write(now))?);
+            self.outdate_views();
+            self.capture(state)?;
+        }
+        self.finish_writing();
         let spent = self.clock.monotonic().saturating_sub(started);
         metrics::histogram!("drystone_metadata_apply_seconds").record(spent.as_secs_f64());
         metrics::histogram!("drystone_metadata_apply_commands").record(pending.commands as f64);
@@ -367,7 +475,7 @@ pub struct Summary {
 }
 
 /// Turns a panic of the database, which asserts what a damaged file breaks, into damage.
-pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, StateError>) -> Result<T, StateError> {
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, StateError>) -> Result<T, StateError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic
             .downcast_ref::<String>()

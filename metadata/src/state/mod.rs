@@ -4,14 +4,15 @@
 use std::io;
 
 mod backend;
-mod database;
+pub(crate) mod database;
 mod fence;
-mod machine;
-mod snapshot;
+mod file;
+pub(crate) mod machine;
+pub(crate) mod snapshot;
 
 pub use database::Applied;
 pub use fence::Fence;
-pub use machine::{Entries, StateMachine, Summary};
+pub use machine::{Captured, Entries, StateMachine, Summary};
 pub use snapshot::{SnapshotFile, new_file};
 
 /// Why the state can't go on. Each fences the replica.

@@ -1,11 +1,11 @@
 //! Snapshots: all rows of all tables in one file, chunk by chunk, each chunk checksummed.
 //!
 //! In: a view of the tables. Out: a file that makes the same tables anywhere (I-11). The form is
-//! told in FORMAT.md. A snapshot is written to a temporary file, synced and renamed.
+//! told in FORMAT.md. A snapshot is written to a temporary file, synced and renamed; it never takes the
+//! place of a newer one.
 
 use std::io::{self, IoSlice};
-use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use redb::Database;
 use twox_hash::XxHash3_64;
@@ -13,7 +13,7 @@ use wire::disk::{Disk, DiskFile, OpenMode};
 
 use super::database::{self, Applied};
 use super::{StateError, StateMachine};
-use crate::limits::SNAPSHOT_CHUNK_BYTES;
+use crate::limits::{SNAPSHOT_CHUNK_BYTES, SNAPSHOT_SPACE_RESERVE_BYTES};
 use crate::raft::types::SnapshotMeta;
 use crate::tables::{Digests, TableId, Tables, View, Walk};
 
@@ -24,7 +24,9 @@ const CHUNK_HEADER_BYTES: u64 = 16;
 /// The current snapshot's name.
 pub const SNAPSHOT: &str = "snapshot";
 /// A snapshot under construction.
-const SNAPSHOT_TEMPORARY: &str = "snapshot.tmp";
+const BUILDING: &str = "snapshot.tmp";
+/// A copy of a snapshot that was received; one may be built meanwhile.
+const KEEPING: &str = "snapshot.copy.tmp";
 
 /// Rows that a restored state takes in one transaction.
 const RESTORE_ROWS: usize = 20_000;
@@ -65,26 +67,23 @@ impl SnapshotFile {
 
     /// What the snapshot covers.
     pub fn meta(&self) -> Result<SnapshotMeta, StateError> {
-        let (applied, _) = Reader::new(self)?.head()?;
+        let (applied, _) = Reader::new(&*self.file, 0)?.head()?;
         Ok(SnapshotMeta {
             last_log_id: super::machine::last_applied(&applied),
             last_membership: applied.membership.to_stored()?,
         })
     }
 
-    /// Keeps a copy as the current snapshot of `disk`.
-    pub fn keep(&self, disk: &dyn Disk) -> io::Result<()> {
-        let file = new_file(disk, SNAPSHOT_TEMPORARY)?;
+    fn copy_to(&self, file: &dyn DiskFile) -> Result<(), StateError> {
         let mut offset = 0;
         loop {
             let piece = self.piece(offset)?;
             if piece.is_empty() {
-                break;
+                return Ok(file.sync_data()?);
             }
             file.write_at(&[IoSlice::new(&piece)], offset)?;
             offset += piece.len() as u64;
         }
-        publish(disk, &*file)
     }
 }
 
@@ -98,33 +97,93 @@ pub fn new_file(disk: &dyn Disk, name: &str) -> io::Result<Arc<dyn DiskFile>> {
     disk.open(name, OpenMode::CreateNew)
 }
 
-/// The content is synced, then gets its name, then the name is synced: a crash leaves the old
-/// snapshot or the new one.
-fn publish(disk: &dyn Disk, file: &dyn DiskFile) -> io::Result<()> {
-    file.sync_data()?;
-    disk.rename(SNAPSHOT_TEMPORARY, SNAPSHOT)?;
-    disk.sync_directory()
-}
-
 impl StateMachine {
-    /// Writes a snapshot of the state as it is now. The state is durable before this returns.
+    /// Writes a snapshot of the state as it is now. The state is durable before this returns. A
+    /// disk that has no space for it, or fails to write it, fences nothing: the snapshot before
+    /// stays.
     pub fn build_snapshot(&self) -> Result<SnapshotFile, StateError> {
         let view = self.durable_view()?;
+        self.make_snapshot(BUILDING, |file| {
+            write(&view, file, 0, &|_| Ok(()))?;
+            Ok(file.sync_data()?)
+        })
+    }
+
+    /// Keeps a copy of a snapshot as the current one.
+    pub fn keep_snapshot(&self, snapshot: &SnapshotFile) -> Result<(), StateError> {
+        self.make_snapshot(KEEPING, |file| snapshot.copy_to(file)).map(|_| ())
+    }
+
+    /// Whether the disk has space for another snapshot beside what commits need.
+    pub fn has_space_for_snapshot(&self) -> io::Result<bool> {
+        let disk = &**self.disk();
+        let state_bytes = disk.open(super::machine::STATE_FILE, OpenMode::Read)?.length()?;
+        let wanted = state_bytes.saturating_add(SNAPSHOT_SPACE_RESERVE_BYTES);
+        Ok(disk.space()?.free_bytes >= wanted)
+    }
+
+    fn make_snapshot(
+        &self,
+        name: &str,
+        fill: impl FnOnce(&dyn DiskFile) -> Result<(), StateError>,
+    ) -> Result<SnapshotFile, StateError> {
         let disk = &**self.disk();
         let result = super::machine::guarded(|| {
-            let file = new_file(disk, SNAPSHOT_TEMPORARY)?;
-            write(&view, &*file)?;
-            publish(disk, &*file)?;
-            Ok(SnapshotFile { file })
+            let snapshot = SnapshotFile { file: new_file(disk, name)? };
+            fill(&*snapshot.file)?;
+            self.publish(name, &snapshot)?;
+            Ok(snapshot)
         });
-        result.inspect_err(|error| self.fence().set(&error.to_string()))
+        result.inspect_err(|error| match error {
+            StateError::Damaged(_) | StateError::Database(_) => {
+                self.fence().set(&error.to_string());
+            }
+            StateError::Io(_) | StateError::Fenced => {
+                // The space is needed, and if this fails too, the next one removes it.
+                let _ = disk.remove(name);
+            }
+        })
+    }
+
+    /// Gives a synced snapshot its name and syncs that: a crash leaves the old one or the new one.
+    /// A newer one that was published meanwhile stays.
+    fn publish(&self, name: &str, snapshot: &SnapshotFile) -> Result<(), StateError> {
+        let disk = &**self.disk();
+        let covers = snapshot.meta()?.last_log_id;
+        let _publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = SnapshotFile::current(disk)?.map(|current| current.meta());
+        // One that is damaged is worth nothing.
+        if let Some(Ok(current)) = current
+            && current.last_log_id > covers
+        {
+            return Ok(disk.remove(name)?);
+        }
+        disk.rename(name, SNAPSHOT)?;
+        Ok(disk.sync_directory()?)
     }
 }
 
-fn write(view: &View, file: &dyn DiskFile) -> Result<(), StateError> {
+/// Writes the snapshot of a database that nothing runs on, as the current one of `disk`.
+pub(crate) fn build_offline(database: &Database, disk: &dyn Disk) -> Result<(), StateError> {
+    let file = new_file(disk, BUILDING)?;
+    write(&View::new(database)?, &*file, 0, &|_| Ok(()))?;
+    file.sync_data()?;
+    disk.rename(BUILDING, SNAPSHOT)?;
+    Ok(disk.sync_directory()?)
+}
+
+/// Writes a snapshot from `base` on in `file`, and tells after each chunk how far it is; gives its
+/// end.
+pub(crate) fn write(
+    view: &View,
+    file: &dyn DiskFile,
+    base: u64,
+    progress: &dyn Fn(u64) -> io::Result<()>,
+) -> Result<u64, StateError> {
     let (applied, digests) = database::read_applied_in(view.transaction())?;
-    let mut writer = Writer { file, offset: HEADER_BYTES, chunks: 0, total: 0 };
-    file.write_at(&[IoSlice::new(&MAGIC), IoSlice::new(&[0; 8])], 0)?;
+    let offset = base + HEADER_BYTES;
+    let mut writer = Writer { file, offset, chunks: 0, total: 0, progress };
+    file.write_at(&[IoSlice::new(&MAGIC), IoSlice::new(&[0; 8])], base)?;
     let mut head = Vec::new();
     minicbor::encode(&applied, &mut head)
         .map_err(|error| StateError::Damaged(error.to_string()))?;
@@ -148,7 +207,8 @@ fn write(view: &View, file: &dyn DiskFile) -> Result<(), StateError> {
     if !chunk.is_empty() {
         writer.chunk(&chunk)?;
     }
-    writer.end()
+    writer.end()?;
+    Ok(writer.offset)
 }
 
 struct Writer<'a> {
@@ -157,6 +217,7 @@ struct Writer<'a> {
     chunks: u32,
     /// Chained over the chunks' checksums.
     total: u64,
+    progress: &'a dyn Fn(u64) -> io::Result<()>,
 }
 
 impl Writer<'_> {
@@ -179,7 +240,7 @@ impl Writer<'_> {
         self.file.write_at(&[IoSlice::new(&header), IoSlice::new(content)], self.offset)?;
         self.offset += CHUNK_HEADER_BYTES + content.len() as u64;
         self.chunks += 1;
-        Ok(())
+        Ok((self.progress)(self.offset)?)
     }
 }
 
@@ -196,14 +257,14 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(snapshot: &'a SnapshotFile) -> Result<Self, StateError> {
-        let file = &*snapshot.file;
+    fn new(file: &'a dyn DiskFile, base: u64) -> Result<Self, StateError> {
         let mut header = [0; HEADER_BYTES as usize];
-        file.read_exact_at(&mut header, 0)?;
+        file.read_exact_at(&mut header, base)?;
         if header[..8] != MAGIC {
             return Err(damaged("it has no header"));
         }
-        Ok(Self { file, length: file.length()?, offset: HEADER_BYTES, chunks: 0, total: 0 })
+        let (length, offset) = (file.length()?, base + HEADER_BYTES);
+        Ok(Self { file, length, offset, chunks: 0, total: 0 })
     }
 
     fn head(&mut self) -> Result<(Applied, Digests), StateError> {
@@ -249,11 +310,62 @@ fn damaged(what: &str) -> StateError {
     StateError::Damaged(format!("the snapshot is damaged: {what}"))
 }
 
-/// Makes a durable database at `path` with the rows of a snapshot.
-pub(super) fn restore(snapshot: &SnapshotFile, path: &Path) -> Result<Database, StateError> {
-    let mut reader = Reader::new(snapshot)?;
+/// What a snapshot holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Contents {
+    pub(crate) applied: Applied,
+    pub(crate) digests: Digests,
+    /// Where it ends in its file.
+    pub(crate) end: u64,
+}
+
+/// Reads and verifies every byte of the snapshot that begins at `base`, those too that say nothing.
+pub(crate) fn check(
+    file: &dyn DiskFile,
+    base: u64,
+    progress: &dyn Fn(u64),
+) -> Result<Contents, StateError> {
+    let mut spare = [0; 8];
+    file.read_exact_at(&mut spare, base + 8)?;
+    if spare != [0; 8] {
+        return Err(damaged("its header has something where nothing is"));
+    }
+    let mut reader = Reader::new(file, base)?;
     let (applied, expected) = reader.head()?;
-    let database = database::create(path)?;
+    let mut digests = Digests::default();
+    while let Some(chunk) = reader.next()? {
+        let mut content = chunk.as_slice();
+        while !content.is_empty() {
+            let row = read_row(content).ok_or_else(|| damaged("a row is cut"))?;
+            digests.0[row.table as usize].add(row.table.seal(row.key, row.value));
+            content = row.rest;
+        }
+        progress(reader.offset);
+    }
+    if digests != expected {
+        return Err(damaged("its rows don't match their digests"));
+    }
+    Ok(Contents { applied, digests, end: reader.offset })
+}
+
+impl SnapshotFile {
+    /// Makes a durable database in the file `name` with the rows of the snapshot.
+    pub(super) fn restore(&self, disk: &dyn Disk, name: &str) -> Result<Database, StateError> {
+        restore(&*self.file, 0, disk, name)
+    }
+}
+
+/// Makes a durable database in the file `name` with the rows of the snapshot that begins at `base`
+/// in `file`.
+pub(crate) fn restore(
+    file: &dyn DiskFile,
+    base: u64,
+    disk: &dyn Disk,
+    name: &str,
+) -> Result<Database, StateError> {
+    let mut reader = Reader::new(file, base)?;
+    let (applied, expected) = reader.head()?;
+    let database = database::create(disk, name)?;
     let mut digests = Digests::default();
     let mut chunk = reader.next()?;
     while chunk.is_some() {

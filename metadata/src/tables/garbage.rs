@@ -31,6 +31,11 @@ pub fn key(key: GarbageKey) -> [u8; 24] {
     bytes
 }
 
+/// Where the rows begin that are as new as this.
+pub fn since(since: Timestamp) -> [u8; 8] {
+    since.0.to_be_bytes()
+}
+
 /// The inverse of [`key`].
 pub fn read_key(bytes: &[u8]) -> Option<GarbageKey> {
     let (since, extent) = bytes.split_first_chunk::<8>()?;

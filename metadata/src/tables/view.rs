@@ -82,13 +82,19 @@ impl View {
     pub fn digests(&self) -> Result<Digests, StateError> {
         let mut digests = Digests::default();
         for id in TableId::ALL {
-            let digest: &mut Digest = &mut digests.0[id as usize];
-            self.walk(id, b"", b"", |key, value| {
-                digest.add(id.seal(key, value));
-                Ok(Walk::On)
-            })?;
+            digests.0[id as usize] = self.digest(id)?;
         }
         Ok(digests)
+    }
+
+    /// Reads every row of a table and adds its digest up anew.
+    pub fn digest(&self, id: TableId) -> Result<Digest, StateError> {
+        let mut digest = Digest::default();
+        self.walk(id, b"", b"", |key, value| {
+            digest.add(id.seal(key, value));
+            Ok(Walk::On)
+        })?;
+        Ok(digest)
     }
 
     fn table(&self, id: TableId) -> Result<&RawTable, StateError> {

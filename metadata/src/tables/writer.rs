@@ -105,6 +105,22 @@ impl<'txn> Tables<'txn> {
         Ok(rows)
     }
 
+    /// The rows from `start` on, at most `limit`.
+    pub fn scan_from(
+        &mut self,
+        id: TableId,
+        start: &[u8],
+        limit: usize,
+    ) -> Result<Vec<Row>, StateError> {
+        let mut rows = Vec::new();
+        for row in self.table(id)?.range(start..)?.take(limit) {
+            let (key, stored) = row?;
+            let (_, value) = open_row(id, key.value(), stored.value())?;
+            rows.push((key.value().to_vec(), value.to_vec()));
+        }
+        Ok(rows)
+    }
+
     fn put_record<R: Record>(
         &mut self,
         key: &[u8],

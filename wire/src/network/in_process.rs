@@ -30,6 +30,11 @@ impl<Q, R> InProcess<Q, R> {
         self.services.write().unwrap_or_else(PoisonError::into_inner).remove(&peer);
     }
 
+    /// Whether a service answers for `peer`.
+    pub fn has(&self, peer: Peer) -> bool {
+        self.service(peer).is_some()
+    }
+
     fn service(&self, peer: Peer) -> Option<Arc<dyn Service<Q, R>>> {
         self.services.read().unwrap_or_else(PoisonError::into_inner).get(&peer).cloned()
     }

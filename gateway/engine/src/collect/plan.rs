@@ -60,29 +60,12 @@ fn disks_to_ask(map: &ClusterMap, extent: ExtentId) -> Option<BTreeSet<DiskId>> 
 
 #[cfg(test)]
 mod tests {
-    use model::cluster_map::{Disk, Pg};
     use model::coding::Coding;
-    use model::ids::{ClusterId, DiskUuid, NodeId, PgId, SessionId};
+    use model::ids::{PgId, SessionId};
     use model::time::Timestamp;
 
     use super::*;
-
-    fn map(states: [DiskState; 3]) -> ClusterMap {
-        let disk = |(id, state): (u32, DiskState)| Disk {
-            id: DiskId(id),
-            uuid: DiskUuid::default(),
-            node: NodeId(1),
-            rack: String::new(),
-            zone: String::new(),
-            weight: 1,
-            state,
-            path: String::new(),
-        };
-        let coding = Coding::parse("2+1").expect("valid");
-        let disks = (0..).zip(states).map(disk).collect();
-        let pgs = vec![Pg { id: PgId(0), coding, disks: (0..3).map(DiskId).collect() }];
-        ClusterMap { epoch: 1, cluster: ClusterId::default(), coding, disks, pgs }
-    }
+    use crate::three_disks::in_order;
 
     fn item(pg: u32, sequence: u32) -> GarbageItem {
         let extent = ExtentId { pg: PgId(pg), session: SessionId(1), sequence };
@@ -92,7 +75,7 @@ mod tests {
 
     #[test]
     fn an_extent_is_forgotten_when_all_its_disks_confirmed() {
-        let plan = CollectPlan::new(&map([DiskState::Up; 3]), &[item(0, 1), item(0, 2)]);
+        let plan = CollectPlan::new(&in_order([DiskState::Up; 3]), &[item(0, 1), item(0, 2)]);
         assert_eq!(plan.deletes.len(), 3);
         let extent = |sequence| item(0, sequence).key.extent;
         let mut confirmed: BTreeSet<_> = (0..3).map(|disk| (DiskId(disk), extent(1))).collect();
@@ -102,10 +85,10 @@ mod tests {
 
     #[test]
     fn a_disk_that_is_out_is_not_asked_and_one_that_is_down_is_waited_for() {
-        let out = map([DiskState::Up, DiskState::Out, DiskState::Full]);
+        let out = in_order([DiskState::Up, DiskState::Out, DiskState::Full]);
         let plan = CollectPlan::new(&out, &[item(0, 1)]);
         assert_eq!(plan.deletes.keys().copied().collect::<Vec<_>>(), [DiskId(0), DiskId(2)]);
-        let down = map([DiskState::Up, DiskState::Down, DiskState::Up]);
+        let down = in_order([DiskState::Up, DiskState::Down, DiskState::Up]);
         assert_eq!(CollectPlan::new(&down, &[item(0, 1)]), CollectPlan::default());
         // A PG that this map doesn't know yet.
         assert_eq!(CollectPlan::new(&out, &[item(7, 1)]), CollectPlan::default());

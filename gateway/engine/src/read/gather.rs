@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -16,6 +17,7 @@ use model::extent::{Extent, SlotSet};
 use model::ids::{DiskId, ShardId};
 use model::limits::BLOCK_BYTES;
 use wire::BoxFuture;
+use wire::clock::timeout;
 
 use super::ReadError;
 use super::rebuild::rebuild;
@@ -44,24 +46,57 @@ pub(crate) async fn read_stripe(
         .stripe_geometry(read.stripe)
         .filter(|geometry| read.range.start < read.range.end && read.range.end <= geometry.bytes())
         .ok_or(ReadError::Damaged)?;
-    let map = map_with(shared, read.extent).await?;
-    let needed = shard_ranges(&geometry, &read.range);
-    let mut gather = Gather {
-        shared,
-        extent: read.extent,
-        stripe: read.stripe,
-        geometry,
-        healthy: healthy_slots(shared, &map, read.extent, &geometry),
-        map,
-        needed,
-        pieces: Vec::new(),
-        asked: Vec::new(),
-        bad: SlotSet::default(),
-        losses: 0,
-        with_parity: false,
-    };
-    gather.run().await?;
-    gather.join()
+    let mut map = map_with(shared, read.extent).await?;
+    let mut corrections = 0;
+    loop {
+        let mut gather = Gather {
+            shared,
+            extent: read.extent,
+            stripe: read.stripe,
+            geometry,
+            healthy: healthy_slots(shared, &map, read.extent, &geometry),
+            map: Arc::clone(&map),
+            needed: shard_ranges(&geometry, &read.range),
+            pieces: Vec::new(),
+            asked: Vec::new(),
+            bad: SlotSet::default(),
+            losses: 0,
+            with_parity: false,
+        };
+        match gather.run().await {
+            Ok(()) => return gather.join(),
+            Err(Stuck::TooFewShards) if corrections < CORRECTIONS_MAX => {
+                // The disks may have moved since this map: another, if there is one, tells.
+                match newer_map(shared, &map).await {
+                    Some(newer) => map = newer,
+                    None => return Err(gather.failure()),
+                }
+                corrections += 1;
+            }
+            Err(Stuck::TooFewShards) => return Err(gather.failure()),
+            Err(Stuck::Lost) => return Err(ReadError::Unavailable),
+        }
+    }
+}
+
+/// Times that a read begins anew with a newer map.
+const CORRECTIONS_MAX: u32 = 2;
+
+/// How long it waits for one.
+const CORRECTION_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A map newer than `known`.
+async fn newer_map(shared: &Shared, known: &ClusterMap) -> Option<Arc<ClusterMap>> {
+    let refresh = timeout(&*shared.clock, CORRECTION_PATIENCE, shared.map.refresh()).await;
+    refresh.ok()?.ok().filter(|map| map.epoch > known.epoch)
+}
+
+/// Why a gathering ended without its window.
+enum Stuck {
+    /// Too few disks answered as they should.
+    TooFewShards,
+    /// The runtime is shutting down.
+    Lost,
 }
 
 /// A map that knows the extent's PG.
@@ -120,7 +155,7 @@ struct Gather<'a> {
 
 impl<'a> Gather<'a> {
     /// Ends when every needed range is covered by a piece.
-    async fn run(&mut self) -> Result<(), ReadError> {
+    async fn run(&mut self) -> Result<(), Stuck> {
         let mut answers: FuturesUnordered<BoxFuture<'a, Answer>> = FuturesUnordered::new();
         for (slot, range) in self.needed.clone() {
             if self.healthy.contains(slot) {
@@ -145,7 +180,7 @@ impl<'a> Gather<'a> {
                 }
             }
             if answers.is_empty() {
-                return Err(self.failure());
+                return Err(Stuck::TooFewShards);
             }
             tokio::select! {
                 biased;
@@ -165,7 +200,7 @@ impl<'a> Gather<'a> {
     }
 
     /// How long the shards may take before parity is asked too.
-    fn patience(&self) -> std::time::Duration {
+    fn patience(&self) -> Duration {
         let (door, options) = (&self.shared.door, &self.shared.options);
         let longest = self.needed.iter().map(|(_, range)| range.end - range.start).max();
         let latency =
@@ -228,7 +263,7 @@ impl<'a> Gather<'a> {
     }
 
     /// Rebuilds what is lacking, if enough shards are here.
-    async fn rebuild(&mut self, columns: &Range<u32>) -> Result<bool, ReadError> {
+    async fn rebuild(&mut self, columns: &Range<u32>) -> Result<bool, Stuck> {
         let wanted: Vec<u8> = self.lacking().map(|(slot, _)| *slot).collect();
         let enough = usize::from(self.geometry.data_shards());
         let mut padding: Vec<u8> = Vec::new();
@@ -248,7 +283,7 @@ impl<'a> Gather<'a> {
         }
         let rebuilt =
             rebuild(self.shared, self.geometry, columns.clone(), known, padding, wanted).await;
-        self.pieces.extend(rebuilt.ok_or(ReadError::Unavailable)?);
+        self.pieces.extend(rebuilt.ok_or(Stuck::Lost)?);
         Ok(self.lacking().next().is_none())
     }
 

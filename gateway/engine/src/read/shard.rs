@@ -80,7 +80,7 @@ pub(crate) async fn read_shard_and_owner(
                 return Err(failure);
             }
             None => {
-                return Err(ShardFailure::Refused(ShardError::Invalid("another answer")));
+                return Err(ShardFailure::Refused(ShardError::Invalid("another answer".into())));
             }
         }
         shared.door.note_failure(disk, "read", &ShardFailure::Corrupt);

@@ -47,10 +47,12 @@ impl Orphans {
                 ExtentState::Ownerless if !self.is_stopped && self.since.len() < CANDIDATES_MAX => {
                     self.since.entry((disk, extent)).or_insert(now);
                 }
+                // What is held may have an owner that these tables don't know.
                 ExtentState::Ownerless
                 | ExtentState::Owned
                 | ExtentState::Garbage
-                | ExtentState::InFlight => {}
+                | ExtentState::InFlight
+                | ExtentState::Held => {}
             }
         }
         metrics::gauge!("drystone_orphan_extents").set(self.since.len() as f64);

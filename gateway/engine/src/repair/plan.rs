@@ -52,30 +52,12 @@ pub(crate) fn stripes_with(extent: &Extent, slot: u8) -> impl Iterator<Item = u1
 
 #[cfg(test)]
 mod tests {
-    use model::cluster_map::{Disk, Pg};
     use model::coding::Coding;
     use model::extent::SlotSet;
-    use model::ids::{ClusterId, DiskUuid, ExtentId, NodeId, PgId};
+    use model::ids::ExtentId;
 
     use super::*;
-
-    fn map(states: [DiskState; 3]) -> ClusterMap {
-        let disk = |(id, state): (u32, DiskState)| Disk {
-            id: DiskId(id),
-            uuid: DiskUuid::default(),
-            node: NodeId(1),
-            rack: String::new(),
-            zone: String::new(),
-            weight: 1,
-            state,
-            path: String::new(),
-        };
-        let coding = Coding::parse("2+1").expect("valid");
-        let disks = (0..).zip(states).map(disk).collect();
-        // Slot 0 is disk 2, slot 2 is disk 0.
-        let pgs = vec![Pg { id: PgId(0), coding, disks: vec![DiskId(2), DiskId(1), DiskId(0)] }];
-        ClusterMap { epoch: 1, cluster: ClusterId::default(), coding, disks, pgs }
-    }
+    use crate::three_disks::in_reverse;
 
     fn item(missing: u32, spare: i16) -> RepairItem {
         let coding = Coding::parse("2+1").expect("valid");
@@ -87,7 +69,7 @@ mod tests {
     fn shards_go_back_to_the_disks_of_their_slots() {
         use DiskState::{Down, Full, Out, Up};
         let targets = |states, missing| {
-            RepairPlan::new(&map(states), &item(missing, 1)).map(|plan| {
+            RepairPlan::new(&in_reverse(states), &item(missing, 1)).map(|plan| {
                 plan.targets.iter().map(|target| (target.slot, target.disk.0)).collect::<Vec<_>>()
             })
         };
@@ -97,7 +79,8 @@ mod tests {
         assert_eq!(targets([Up, Up, Out], 0b001), None);
         // A slot that the PG doesn't have.
         assert_eq!(targets([Up; 3], 0b1000), None);
-        let urgent = |spare| RepairPlan::new(&map([Up; 3]), &item(1, spare)).map(|p| p.is_urgent);
+        let urgent =
+            |spare| RepairPlan::new(&in_reverse([Up; 3]), &item(1, spare)).map(|p| p.is_urgent);
         assert_eq!((urgent(1), urgent(0), urgent(-1)), (Some(false), Some(true), Some(true)));
     }
 

@@ -35,7 +35,8 @@ const COMMAND_DELAY: Duration = Duration::from_secs(1);
 /// After this long the queue is read from its head again, as something more urgent may have come.
 const PASS_MAX: Duration = Duration::from_secs(30);
 
-/// Repairs until told to stop. Started once by the engine that owns the process' repair.
+/// Repairs until told to stop, or until it is dropped: what was under way is found in the queue by
+/// whoever repairs next.
 pub(crate) async fn run(
     shared: Arc<Shared>,
     interval: Duration,
@@ -106,7 +107,8 @@ async fn pass(
         if after.is_none() {
             shared.repair.waiting.store(waiting, Ordering::Relaxed);
             metrics::gauge!("drystone_repair_waiting_extents").set(waiting as f64);
-            return Ok(if did_repair { Pass::Whole } else { Pass::Idle });
+            // An empty queue is quickly looked at: others than this gateway put extents into it.
+            return Ok(if did_repair || waiting == 0 { Pass::Whole } else { Pass::Idle });
         }
         if did_repair && shared.clock.monotonic() > until {
             return Ok(Pass::CutShort);

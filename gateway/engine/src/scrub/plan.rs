@@ -102,29 +102,12 @@ pub(super) fn tally(extent: &Extent, slot: u8, verified: &BTreeMap<ShardId, Shar
 
 #[cfg(test)]
 mod tests {
-    use model::cluster_map::{Disk, Pg};
     use model::coding::Coding;
     use model::extent::SlotSet;
-    use model::ids::{ClusterId, DiskUuid, ExtentId, NodeId, PgId};
+    use model::ids::ExtentId;
 
     use super::*;
-
-    fn map(states: [DiskState; 3]) -> ClusterMap {
-        let disk = |(id, state): (u32, DiskState)| Disk {
-            id: DiskId(id),
-            uuid: DiskUuid::default(),
-            node: NodeId(1),
-            rack: String::new(),
-            zone: String::new(),
-            weight: 1,
-            state,
-            path: String::new(),
-        };
-        let coding = Coding::parse("2+1").expect("valid");
-        let disks = (0..).zip(states).map(disk).collect();
-        let pgs = vec![Pg { id: PgId(0), coding, disks: (0..3).map(DiskId).collect() }];
-        ClusterMap { epoch: 1, cluster: ClusterId::default(), coding, disks, pgs }
-    }
+    use crate::three_disks::in_order;
 
     fn extent(sequence: u32, length: u64) -> Extent {
         let id = ExtentId { sequence, ..ExtentId::default() };
@@ -134,7 +117,7 @@ mod tests {
 
     #[test]
     fn batches_are_bounded_and_leave_nothing_out() {
-        let up = map([DiskState::Up; 3]);
+        let up = in_order([DiskState::Up; 3]);
         // 64 KiB each: shards of 32 KiB.
         let page: Vec<Extent> = (0..300).map(|sequence| extent(sequence, 64 << 10)).collect();
         let plan = ScrubPlan::new(&up, &page);
@@ -152,7 +135,7 @@ mod tests {
 
     #[test]
     fn disks_that_are_away_are_counted_and_slots_without_shards_are_not() {
-        let one_down = map([DiskState::Up, DiskState::Full, DiskState::Down]);
+        let one_down = in_order([DiskState::Up, DiskState::Full, DiskState::Down]);
         let plan = ScrubPlan::new(&one_down, &[extent(1, 100), extent(2, 9 << 20)]);
         // The small extent has no shard in slot 1; the large one has three stripes.
         let lane = |disk| plan.lanes[&DiskId(disk)][0].slots.clone();

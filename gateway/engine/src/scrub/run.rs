@@ -189,7 +189,8 @@ impl Scrub<'_> {
         let query = Query::Object { bucket, key, plan: PlanWanted::Whole };
         match self.work.shared.metadata.query(query).await? {
             Answer::Object(found) => {
-                Ok(found.extents.into_iter().map(|planned| planned.extent).collect())
+                let planned = found.extents.into_iter().map(|planned| planned.extent);
+                Ok(planned.chain(found.version.record).collect())
             }
             Answer::Refused(refusal) => Err(ScrubError::Refused(refusal)),
             _ => Err(MetadataError::Unavailable.into()),

@@ -170,5 +170,5 @@ async fn patiently(
 }
 
 fn another_answer() -> ShardFailure {
-    ShardFailure::Refused(ShardError::Invalid("another answer"))
+    ShardFailure::Refused(ShardError::Invalid("another answer".into()))
 }

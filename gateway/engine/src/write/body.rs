@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use model::checksum::ChecksumAlgorithm;
 use model::coding::{Coding, StripeGeometry};
 use model::extent::Extent;
 use model::ids::{BucketId, DiskId, ManifestId, UploadId};
 use model::limits::STRIPE_BYTES_MAX;
 use model::names::{BucketName, ObjectKey};
-use model::owner::Owner;
+use model::owner::{Owner, OwnerKind};
+use model::version::ObjectHeaders;
 
 use super::WriteError;
 use super::run::Run;
@@ -31,8 +33,13 @@ pub struct WriteTarget {
     pub upload: Option<UploadId>,
     /// The part number; 0 for a body put in one request.
     pub part: u16,
-    /// How many bytes will come, where that is known: saves memory and copies.
+    /// How many bytes will come, where that is known: saves memory and copies, and tells whoever
+    /// recovers the body from its shards whether it is whole.
     pub size_hint: Option<u64>,
+    /// The headers of an object that is put in one request, for recovery.
+    pub headers: Option<ObjectHeaders>,
+    /// The checksum that will be kept of it, for recovery.
+    pub checksum: Option<ChecksumAlgorithm>,
 }
 
 /// Writes one body. Dropped before [`ObjectWriter::finish`] has succeeded, it deletes in the
@@ -47,7 +54,7 @@ pub struct ObjectWriter {
 }
 
 impl ObjectWriter {
-    pub(crate) fn new(shared: Arc<Shared>, target: &WriteTarget) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, target: WriteTarget, kind: OwnerKind) -> Self {
         let owner = Owner {
             bucket: target.bucket.as_str().to_owned(),
             bucket_id: target.bucket_id,
@@ -57,6 +64,10 @@ impl ObjectWriter {
             part: target.part,
             offset: 0,
             started: shared.clock.now(),
+            kind,
+            part_bytes: target.size_hint,
+            checksum: target.checksum,
+            headers: target.headers,
         };
         let run = Run::new(Arc::clone(&shared), Arc::new(owner));
         let size_hint = target.size_hint;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use model::cluster_map::{ClusterMap, Pg};
 use model::coding::{Coding, StripeGeometry};
 use model::extent::SlotSet;
-use model::ids::{DiskId, PgId};
+use model::ids::{DiskId, ExtentId, PgId};
 use wire::clock::timeout;
 
 use super::WriteError;
@@ -86,9 +86,22 @@ pub(super) async fn open_extent(
     let placement = find(shared, stripe_bytes, give_up).await?;
     let named = shared.metadata.next_extent(placement.pg).await;
     let id = named.map_err(|_| WriteError::Unavailable)?;
-    let owner: Bytes = shared.seal.seal(id, owner).map_err(|_| WriteError::NameTooLong)?;
+    let owner = seal_owner(shared, id, owner)?;
     let spec = ExtentSpec { id, coding: placement.coding, disks: placement.disks, owner };
     Ok(OpenExtent::new(spec, placement.skip))
+}
+
+/// The sealed owner, without the headers where they don't fit: whoever puts the object records
+/// them elsewhere.
+fn seal_owner(shared: &Shared, id: ExtentId, owner: &Owner) -> Result<Bytes, WriteError> {
+    match shared.seal.seal(id, owner) {
+        Ok(sealed) => Ok(sealed),
+        Err(_) if owner.headers.is_some() => {
+            let bare = Owner { headers: None, ..owner.clone() };
+            shared.seal.seal(id, &bare).map_err(|_| WriteError::NameTooLong)
+        }
+        Err(_) => Err(WriteError::NameTooLong),
+    }
 }
 
 async fn find(
@@ -152,11 +165,9 @@ mod tests {
             disks: disks.iter().copied().map(DiskId).collect(),
         };
         ClusterMap {
-            epoch: 1,
-            cluster: ClusterId::default(),
-            coding,
             disks: (0..disks).map(disk).collect(),
             pgs: (0..).zip(pgs).map(pg).collect(),
+            ..ClusterMap::new(ClusterId::default(), coding)
         }
     }
 

@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use model::owner::Owner;
 use wire::BoxFuture;
 
 use super::WriteError;
@@ -33,7 +32,7 @@ impl Run {
             tracing::warn!(extent = %lost.extent.id, "an extent lost shards and is written again");
             // Extents are sealed in order: it begins behind those that are written.
             let offset = self.owner.offset + self.written_bytes();
-            let owner = Owner { offset, ..Owner::clone(&self.owner) };
+            let owner = self.owner_at(offset);
             let mut run = Self::new(Arc::clone(&self.shared), Arc::new(owner));
             run.depth = self.depth + 1;
             for stripe in 0..lost.extent.stripe_count() {

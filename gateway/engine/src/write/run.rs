@@ -124,6 +124,16 @@ impl Run {
         Ok(written)
     }
 
+    /// The owner of an extent that begins at `offset`: the headers are told once for the whole body.
+    pub(super) fn owner_at(&self, offset: u64) -> Owner {
+        let mut owner = Owner::clone(&self.owner);
+        owner.offset = offset;
+        if offset > 0 {
+            owner.headers = None;
+        }
+        owner
+    }
+
     /// Bytes of the extents that are written.
     pub(super) fn written_bytes(&self) -> u64 {
         self.written.iter().map(|(extent, _)| extent.length).sum()
@@ -160,7 +170,7 @@ impl Run {
         if self.open.is_none() {
             let now = self.shared.clock.monotonic();
             let give_up = self.give_up.unwrap_or(now + self.shared.options.placement_patience);
-            let owner = Owner { offset: self.offset, ..Owner::clone(&self.owner) };
+            let owner = self.owner_at(self.offset);
             let open = open_extent(&self.shared, &owner, next.bytes(), give_up).await?;
             self.touched.push((open.spec.id, Arc::clone(&open.spec.disks)));
             self.open = Some(open);

@@ -55,7 +55,7 @@ pub(crate) async fn sync(
     let request = ShardRequest::Sync { disk, incarnation, position };
     let result = match shared.door.call(disk, request, shared.options.sync_deadline).await {
         Ok(ShardResponse::Synced) => Ok(()),
-        Ok(_) => Err(ShardFailure::Refused(ShardError::Invalid("another answer"))),
+        Ok(_) => Err(ShardFailure::Refused(ShardError::Invalid("another answer".into()))),
         Err(failure) => Err(failure),
     };
     (slot, disk, result)

@@ -200,7 +200,9 @@ pub(crate) async fn append(
             Ok(ShardResponse::Appended { incarnation, position }) => {
                 break Ok(Receipt { incarnation, position });
             }
-            Ok(_) => break Err(ShardFailure::Refused(ShardError::Invalid("another answer"))),
+            Ok(_) => {
+                break Err(ShardFailure::Refused(ShardError::Invalid("another answer".into())));
+            }
             Err(ShardFailure::Refused(ShardError::Overloaded(_)))
                 if attempt < OVERLOADED_ATTEMPTS =>
             {

@@ -221,7 +221,7 @@ impl FakeDisk {
                 ShardResponse::Deleted
             }
             ShardRequest::Inventory { .. } if state.fault == Fault::KeepsSilent => {
-                ShardResponse::Failed(ShardError::Overloaded(self.id))
+                ShardResponse::Failed(ShardError::Failed(self.id))
             }
             ShardRequest::Inventory { pg, after, limit, .. } => {
                 let ids = state.shards.iter().filter(|(id, _)| id.extent.pg == pg);
@@ -229,6 +229,12 @@ impl FakeDisk {
                 let row =
                     |(id, stored): (&ShardId, &Stored)| (*id, stored.append.payload.len() as u32);
                 ShardResponse::Inventory(behind.map(row).take(limit as usize).collect())
+            }
+            ShardRequest::Groups { after, limit, .. } => {
+                let groups: std::collections::BTreeSet<_> =
+                    state.shards.keys().map(|id| id.extent.pg).collect();
+                let behind = groups.into_iter().filter(|pg| after.is_none_or(|after| *pg > after));
+                ShardResponse::Groups(behind.take(limit as usize).collect())
             }
             ShardRequest::Verify { extents, .. } => {
                 let held = state.shards.iter().filter(|(id, _)| extents.contains(&id.extent));
@@ -309,7 +315,16 @@ impl FakeDisk {
             payload = spoilt.into();
         }
         let owner = stored.append.owner.clone();
-        Ok(ShardBlocks { first_block, payload, checksums, shard_bytes, owner })
+        let (coding, stripe_bytes) = (stored.append.coding, stored.append.stripe_bytes);
+        Ok(ShardBlocks {
+            first_block,
+            payload,
+            checksums,
+            shard_bytes,
+            owner,
+            coding,
+            stripe_bytes,
+        })
     }
 }
 

@@ -11,6 +11,7 @@ use model::command::{Command, Committed, GarbageKey, LackingExtent, Outcome, Ref
 use model::extent::{Extent, SlotSet};
 use model::ids::{ClusterId, DiskId, DiskUuid, ExtentId, ManifestId, NodeId, PgId, SessionId};
 use model::names::ObjectKey;
+use model::node::{Job, Lease};
 use model::placement::pgs_to_add;
 use model::query::{
     Answer, GarbageItem, MetadataError, ObjectFound, ObjectPage, ObjectSummary, PlannedExtent,
@@ -20,11 +21,13 @@ use model::time::Timestamp;
 use model::upkeep::{ExtentEntry, ExtentPage, ExtentState, RepairCursor, RepairItem, RepairPage};
 use model::version::{Part, Parts, Version};
 use wire::BoxFuture;
+use wire::clock::{Clock, SystemClock};
 
 use super::disk::FakeDisk;
 
 pub struct FakeMetadata {
     disks: Vec<Arc<FakeDisk>>,
+    clock: SystemClock,
     state: Mutex<State>,
     sequence: AtomicU32,
     /// Whether dead disks are marked down as soon as the map is asked for.
@@ -54,11 +57,29 @@ struct State {
     lacking: BTreeMap<ExtentId, SlotSet>,
     committed: BTreeSet<ExtentId>,
     session: Session,
+    leases: BTreeMap<Job, Lease>,
     /// Whether nothing is answered.
     is_down: bool,
     /// Goes down at the next command of this kind.
     goes_down_at_repaired: bool,
-    state_queries: usize,
+    /// Whether the state of no extent is told, while all else is answered.
+    hides_states: bool,
+    asked: Asked,
+}
+
+/// How often what was asked for: signs of how far background work has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked {
+    /// Anything at all, answered or not.
+    pub anything: usize,
+    /// The state of extents, answered.
+    pub states: usize,
+    /// The state of extents, in vain.
+    pub hidden_states: usize,
+    /// What is to be collected.
+    pub garbage: usize,
+    /// The first extents of the first PG: a comparison of all PGs begins.
+    pub passes: usize,
 }
 
 impl State {
@@ -69,8 +90,10 @@ impl State {
             Parts::Paged(_) => unreachable!(),
         });
         let parts = versions.flatten().chain(&self.parts);
+        let records = self.objects.values().filter_map(|version| version.record.as_ref());
         parts
             .flat_map(|part| &part.extents)
+            .chain(records)
             .map(|extent| {
                 let missing = self.lacking.get(&extent.id).copied().unwrap_or_default();
                 Extent { missing, ..extent.clone() }
@@ -125,7 +148,7 @@ impl FakeMetadata {
         };
         let records = (0..disks.len() as u32).map(disk).collect();
         let cluster = ClusterId([1; 16]);
-        let mut map = ClusterMap { epoch: 1, cluster, coding, disks: records, pgs: Vec::new() };
+        let mut map = ClusterMap { disks: records, ..ClusterMap::new(cluster, coding) };
         map.pgs = pgs_to_add(&map);
         assert!(!map.pgs.is_empty());
         let state = State {
@@ -137,12 +160,15 @@ impl FakeMetadata {
             lacking: BTreeMap::new(),
             committed: BTreeSet::new(),
             session: Session::Open,
+            leases: BTreeMap::new(),
             is_down: false,
             goes_down_at_repaired: false,
-            state_queries: 0,
+            hides_states: false,
+            asked: Asked::default(),
         };
         Self {
             disks,
+            clock: SystemClock::new(),
             state: Mutex::new(state),
             sequence: AtomicU32::new(1),
             notices: AtomicBool::new(true),
@@ -157,6 +183,18 @@ impl FakeMetadata {
     pub fn set_disk(&self, disk: u32, to: DiskState) {
         let mut state = self.state.lock().expect("no panic");
         set_disk(&mut state.map, DiskId(disk), to);
+    }
+
+    /// A disk is on another node from now on.
+    pub fn move_disk(&self, disk: u32, node: u32) {
+        let mut state = self.state.lock().expect("no panic");
+        state.map.disk_mut(DiskId(disk)).expect("in the map").node = NodeId(node);
+        state.map.epoch += 1;
+    }
+
+    /// Who holds the lease of a job, by the last command for it.
+    pub fn lease(&self, job: Job) -> Option<Lease> {
+        self.state.lock().expect("no panic").leases.get(&job).copied()
     }
 
     pub fn repairs(&self) -> Vec<LackingExtent> {
@@ -205,9 +243,13 @@ impl FakeMetadata {
         (state.is_down, state.goes_down_at_repaired) = (false, false);
     }
 
-    /// How often the state of extents was asked for.
-    pub fn state_queries(&self) -> usize {
-        self.state.lock().expect("no panic").state_queries
+    pub fn hide_states(&self, hides_states: bool) {
+        self.state.lock().expect("no panic").hides_states = hides_states;
+    }
+
+    /// How often what was asked for so far.
+    pub fn asked(&self) -> Asked {
+        self.state.lock().expect("no panic").asked
     }
 
     pub fn garbage(&self) -> usize {
@@ -229,12 +271,14 @@ impl FakeMetadata {
 
     fn answer(&self, query: Query) -> Result<Answer, MetadataError> {
         let mut state = self.state.lock().expect("no panic");
+        state.asked.anything += 1;
         if state.is_down {
             return Err(MetadataError::Unavailable);
         }
         Ok(match query {
             Query::Repairs { after, limit } => Answer::Repairs(state.repairs_page(after, limit)),
             Query::Extents { pg, after, limit } => {
+                state.asked.passes += usize::from(pg == PgId(0) && after.is_none());
                 let mut extents: Vec<Extent> = state.extents();
                 extents.retain(|extent| {
                     extent.id.pg == pg && after.is_none_or(|after| extent.id > after)
@@ -249,8 +293,12 @@ impl FakeMetadata {
                     next,
                 })
             }
+            Query::ExtentStates { .. } if state.hides_states => {
+                state.asked.hidden_states += 1;
+                return Err(MetadataError::Overloaded);
+            }
             Query::ExtentStates { extents } => {
-                state.state_queries += 1;
+                state.asked.states += 1;
                 Answer::ExtentStates(extents.iter().map(|id| state.state_of(*id)).collect())
             }
             Query::Objects(list) => {
@@ -294,6 +342,7 @@ impl FakeMetadata {
                 }
             },
             Query::Garbage { limit, .. } => {
+                state.asked.garbage += 1;
                 Answer::Garbage(state.garbage.values().take(limit as usize).cloned().collect())
             }
             _ => return Err(MetadataError::Unavailable),
@@ -325,8 +374,8 @@ impl FakeMetadata {
                 Outcome::Done
             }
             Command::CommitObject(commit) => {
-                let extents: Vec<Extent> =
-                    commit.parts.iter().flat_map(|part| part.extents.clone()).collect();
+                let extents = commit.parts.iter().flat_map(|part| part.extents.clone());
+                let extents: Vec<Extent> = extents.chain(commit.record.clone()).collect();
                 assert!(commit.parts.iter().all(Part::is_valid));
                 for extent in &extents {
                     assert!(state.committed.insert(extent.id), "an extent has one writer");
@@ -342,6 +391,7 @@ impl FakeMetadata {
                     headers: commit.headers,
                     checksum: commit.checksum,
                     parts: Parts::Inline(commit.parts),
+                    record: commit.record,
                 };
                 let old = state.objects.insert(commit.key, version);
                 throw_away(&mut state, old);
@@ -374,6 +424,15 @@ impl FakeMetadata {
                 }
                 Outcome::Done
             }
+            Command::TakeLease { job, holder, duration_ms } => {
+                let now = self.clock.now();
+                let until = Timestamp(now.0 + u64::from(duration_ms) * 1_000_000);
+                let lease = state.leases.entry(job).or_insert(Lease { job, holder, until });
+                if lease.holder == holder || lease.until <= now {
+                    *lease = Lease { job, holder, until };
+                }
+                Outcome::Leased(*lease)
+            }
             _ => return Err(MetadataError::Unavailable),
         })
     }
@@ -384,10 +443,11 @@ fn committed(etag: model::version::ETag) -> Outcome {
 }
 
 fn throw_away(state: &mut State, old: Option<Version>) {
-    let Some(Version { parts: Parts::Inline(parts), manifest: ManifestId(_), .. }) = old else {
+    let Some(Version { parts: Parts::Inline(parts), manifest: ManifestId(_), record, .. }) = old
+    else {
         return;
     };
-    for extent in parts.into_iter().flat_map(|part| part.extents) {
+    for extent in parts.into_iter().flat_map(|part| part.extents).chain(record) {
         state.lacking.remove(&extent.id);
         let key = GarbageKey { since: Timestamp(0), extent: extent.id };
         let item = GarbageItem { key, coding: extent.coding, length: extent.length };
@@ -414,5 +474,52 @@ impl Metadata for FakeMetadata {
     fn next_extent(&self, pg: PgId) -> BoxFuture<'_, Result<ExtentId, MetadataError>> {
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move { Ok(ExtentId { pg, session: SessionId(1), sequence }) })
+    }
+    fn holder(&self) -> BoxFuture<'_, Result<SessionId, MetadataError>> {
+        Box::pin(async move { Ok(SessionId(1)) })
+    }
+}
+
+/// The same metadata, as another gateway sees it.
+pub struct Gateway {
+    pub metadata: Arc<FakeMetadata>,
+    pub session: SessionId,
+    /// Whether this gateway alone gets no answer.
+    pub is_cut_off: AtomicBool,
+}
+
+impl Gateway {
+    pub fn new(metadata: &Arc<FakeMetadata>, session: u64) -> Arc<Self> {
+        let (metadata, session) = (Arc::clone(metadata), SessionId(session));
+        Arc::new(Self { metadata, session, is_cut_off: AtomicBool::new(false) })
+    }
+
+    fn reach(&self) -> Result<(), MetadataError> {
+        let is_cut_off = self.is_cut_off.load(Ordering::Relaxed);
+        if is_cut_off { Err(MetadataError::Unavailable) } else { Ok(()) }
+    }
+}
+
+impl Metadata for Gateway {
+    fn query(&self, query: Query) -> BoxFuture<'_, Result<Answer, MetadataError>> {
+        Box::pin(async move {
+            self.reach()?;
+            self.metadata.answer(query)
+        })
+    }
+
+    fn propose(&self, command: Command) -> BoxFuture<'_, Result<Outcome, MetadataError>> {
+        Box::pin(async move {
+            self.reach()?;
+            self.metadata.apply(command)
+        })
+    }
+
+    fn next_extent(&self, pg: PgId) -> BoxFuture<'_, Result<ExtentId, MetadataError>> {
+        self.metadata.next_extent(pg)
+    }
+
+    fn holder(&self) -> BoxFuture<'_, Result<SessionId, MetadataError>> {
+        Box::pin(async move { Ok(self.session) })
     }
 }

@@ -2,13 +2,14 @@
 
 pub mod disk;
 pub mod metadata;
+pub mod whole;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use engine::{
-    CommitError, Engine, EngineOptions, EngineParts, ObjectCommit, ReadError, WriteError,
+    CommitError, Engine, EngineOptions, EngineParts, Metadata, ObjectCommit, ReadError, WriteError,
     WriteTarget, WrittenBody,
 };
 use model::command::{Committed, WriteCondition};
@@ -16,7 +17,7 @@ use model::names::{BucketName, ObjectKey};
 use model::query::{ObjectFound, PlanWanted};
 use model::shard::{ShardRequest, ShardResponse};
 use model::version::ObjectHeaders;
-use wire::clock::SystemClock;
+use wire::clock::{Clock, SystemClock};
 use wire::entropy::SeededEntropy;
 use wire::network::{InProcess, Peer};
 
@@ -27,7 +28,7 @@ pub struct Cluster {
     pub disks: Vec<Arc<FakeDisk>>,
     pub metadata: Arc<FakeMetadata>,
     pub engine: Engine,
-    network: Arc<InProcess<ShardRequest, ShardResponse>>,
+    pub network: Arc<InProcess<ShardRequest, ShardResponse>>,
 }
 
 /// Limits that make failures quick to notice.
@@ -73,15 +74,19 @@ impl Cluster {
     }
 
     pub fn with(disks: u32, coding: &str, options: EngineOptions) -> Self {
-        let clock = Arc::new(SystemClock::new());
-        let network = InProcess::<ShardRequest, ShardResponse>::new(clock);
+        Self::at(Arc::new(SystemClock::new()), disks, coding, options)
+    }
+
+    /// One that lives by this clock.
+    pub fn at(clock: Arc<dyn Clock>, disks: u32, coding: &str, options: EngineOptions) -> Self {
+        let network = InProcess::<ShardRequest, ShardResponse>::new(Arc::clone(&clock));
         let disks: Vec<_> = (0..disks).map(|id| Arc::new(FakeDisk::new(id))).collect();
         for (id, disk) in disks.iter().enumerate() {
             network.register(Peer(id as u64), disk.clone());
         }
         let metadata = Arc::new(FakeMetadata::new(disks.clone(), coding));
         let network = Arc::new(network);
-        let engine = engine(&metadata, &network, options);
+        let engine = engine_at(clock, metadata.clone(), &network, options);
         Self { disks, metadata, engine, network }
     }
 
@@ -94,6 +99,8 @@ impl Cluster {
             upload: None,
             part: 0,
             size_hint,
+            headers: None,
+            checksum: None,
         }
     }
 
@@ -178,7 +185,7 @@ impl Cluster {
     /// damaged shard. Ends the cluster's engine, which would repair what is taken away for this.
     pub async fn check_redundancy(&self, objects: &[(String, Bytes)]) {
         self.engine.shutdown().await;
-        let engine = engine(&self.metadata, &self.network, quick());
+        let engine = engine(self.metadata.clone(), &self.network, quick());
         assert_eq!(self.disks.iter().map(|disk| disk.damaged()).sum::<usize>(), 0);
         self.metadata.notices.store(false, std::sync::atomic::Ordering::Relaxed);
         for first in 0..self.disks.len() {
@@ -215,15 +222,25 @@ impl Cluster {
     }
 }
 
-fn engine(
-    metadata: &Arc<FakeMetadata>,
+/// An engine of a gateway that sees the metadata so.
+pub fn engine(
+    metadata: Arc<dyn Metadata>,
+    network: &Arc<InProcess<ShardRequest, ShardResponse>>,
+    options: EngineOptions,
+) -> Engine {
+    engine_at(Arc::new(SystemClock::new()), metadata, network, options)
+}
+
+fn engine_at(
+    clock: Arc<dyn Clock>,
+    metadata: Arc<dyn Metadata>,
     network: &Arc<InProcess<ShardRequest, ShardResponse>>,
     options: EngineOptions,
 ) -> Engine {
     Engine::new(EngineParts {
-        metadata: metadata.clone(),
+        metadata,
         shards: network.clone(),
-        clock: Arc::new(SystemClock::new()),
+        clock,
         entropy: Arc::new(SeededEntropy::new(1)),
         cluster_key: [7; 32],
         options,

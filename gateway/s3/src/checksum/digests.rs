@@ -113,6 +113,11 @@ impl BodyDigests {
         BodyDigests::new(Sha256Wanted::No, checksum)
     }
 
+    /// The algorithm of the further checksum, if one is wanted.
+    pub fn algorithm(&self) -> Option<ChecksumAlgorithm> {
+        self.checksum.as_ref().map(|(algorithm, _)| *algorithm)
+    }
+
     /// Takes the next bytes of the body.
     pub fn update(&mut self, bytes: &[u8]) {
         self.md5.update(bytes);

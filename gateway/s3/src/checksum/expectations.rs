@@ -92,6 +92,11 @@ impl Expectations {
         self.checksum.get_or_insert(Expected::Computed(algorithm));
     }
 
+    /// The algorithm of the checksum that will be kept of the body.
+    pub fn algorithm(&self) -> Option<ChecksumAlgorithm> {
+        self.checksum.as_ref().map(Expected::algorithm)
+    }
+
     /// Whether anything protects the body besides the transport: Content-MD5 or a checksum.
     pub fn has_integrity(&self) -> bool {
         self.md5.is_some() || self.checksum.is_some()
@@ -100,7 +105,7 @@ impl Expectations {
     /// The digests that the body needs.
     pub fn digests(&self) -> BodyDigests {
         let sha256 = if self.sha256.is_some() { Sha256Wanted::Yes } else { Sha256Wanted::No };
-        BodyDigests::new(sha256, self.checksum.as_ref().map(Expected::algorithm))
+        BodyDigests::new(sha256, self.algorithm())
     }
 
     /// Compares. `trailers` are those that `ChunkedDecoder::finish` gave, or none.

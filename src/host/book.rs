@@ -1,0 +1,135 @@
+//! Who is where: the members of the cluster as this process knows them, shared by all that call
+//! others.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use metadata::client::ReplicaBook;
+use model::cluster_map::ClusterMap;
+use model::ids::{NodeId, ReplicaId};
+use model::membership::Members;
+use model::node::{Node, Roles};
+use wire::network::Peer;
+use wire::rpc::{Route, Routes};
+
+/// The members, and the list of metadata replicas that follows from them.
+pub struct MemberBook {
+    members: RwLock<Members>,
+    replicas: Arc<ReplicaBook>,
+}
+
+impl MemberBook {
+    /// A book that begins with these.
+    pub fn new(members: Members) -> Arc<Self> {
+        let book = Self { members: RwLock::default(), replicas: Arc::default() };
+        book.set(members);
+        Arc::new(book)
+    }
+
+    /// The metadata replicas, for the metadata client.
+    pub fn replicas(&self) -> &Arc<ReplicaBook> {
+        &self.replicas
+    }
+
+    /// The members.
+    pub fn members(&self) -> Members {
+        self.members.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes news, unless newer ones are known.
+    pub fn take(&self, news: &Members) -> bool {
+        let is_news = news.epoch > self.members().epoch;
+        if is_news {
+            self.set(news.clone());
+        }
+        is_news
+    }
+
+    /// Addresses of the metadata nodes.
+    pub fn metadata_nodes(&self) -> Vec<(NodeId, String)> {
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        let keeps = |node: &&Node| node.registration.roles.contains(Roles::METADATA);
+        let address = |node: &Node| (node.id, node.registration.address.clone());
+        members.nodes.iter().filter(keeps).map(address).collect()
+    }
+
+    fn set(&self, members: Members) {
+        self.replicas.set(members.replicas.iter().map(|place| place.replica).collect());
+        *self.members.write().unwrap_or_else(PoisonError::into_inner) = members;
+    }
+
+    fn address(&self, id: NodeId) -> Option<String> {
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        let node = members.nodes.iter().find(|node| node.id == id)?;
+        Some(node.registration.address.clone())
+    }
+
+    fn node_of(&self, replica: ReplicaId) -> Option<NodeId> {
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        members.replicas.iter().find(|place| place.replica == replica).map(|place| place.node)
+    }
+}
+
+/// What the cluster map says of members.
+pub fn members_of(map: &ClusterMap) -> Members {
+    Members { epoch: map.epoch, nodes: map.nodes.clone(), replicas: map.replicas.clone() }
+}
+
+/// Ways to nodes: a peer's number is its node's.
+pub struct NodeRoutes(pub Arc<MemberBook>);
+
+impl Routes for NodeRoutes {
+    fn route(&self, peer: Peer) -> Option<Route> {
+        let node = NodeId(u32::try_from(peer.0).ok()?);
+        Some(Route { address: self.0.address(node)?, node: Some(node), target: peer.0 })
+    }
+}
+
+/// Ways to metadata replicas: a peer's number is its replica's.
+pub struct ReplicaRoutes(pub Arc<MemberBook>);
+
+impl Routes for ReplicaRoutes {
+    fn route(&self, peer: Peer) -> Option<Route> {
+        let node = self.0.node_of(ReplicaId(peer.0))?;
+        Some(Route { address: self.0.address(node)?, node: Some(node), target: peer.0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::ids::NodeUuid;
+    use model::node::{NodeRegistration, ReplicaPlace};
+
+    use super::*;
+
+    fn members(epoch: u64, address: &str) -> Members {
+        let registration = NodeRegistration {
+            uuid: NodeUuid([1; 16]),
+            name: String::new(),
+            address: address.to_owned(),
+            roles: Roles::METADATA,
+            rack: String::new(),
+            zone: String::new(),
+            level: 1,
+        };
+        Members {
+            epoch,
+            nodes: vec![Node { id: NodeId(2), registration }],
+            replicas: vec![ReplicaPlace { replica: ReplicaId(9), node: NodeId(2) }],
+        }
+    }
+
+    #[test]
+    fn newer_members_replace_older_ones_only() {
+        let book = MemberBook::new(members(5, "a:1"));
+        assert!(!book.take(&members(5, "b:1")));
+        let address =
+            |peer| ReplicaRoutes(Arc::clone(&book)).route(peer).map(|route| route.address);
+        assert_eq!(address(Peer(9)).as_deref(), Some("a:1"));
+        assert!(book.take(&members(6, "b:1")));
+        assert_eq!(address(Peer(9)).as_deref(), Some("b:1"));
+        assert_eq!(address(Peer(2)), None);
+        assert_eq!(book.replicas().replicas(), [ReplicaId(9)]);
+        let route = NodeRoutes(Arc::clone(&book)).route(Peer(2)).expect("known");
+        assert_eq!((route.node, route.target), (Some(NodeId(2)), 2));
+    }
+}

@@ -1,0 +1,11 @@
+//! The transport between processes, over real sockets.
+
+mod certificates;
+mod cut;
+mod hostile;
+mod identity;
+mod lanes;
+mod raw;
+mod round_trip;
+mod stopping;
+mod world;
