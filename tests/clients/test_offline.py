@@ -69,10 +69,13 @@ def test_every_object_can_be_told_from_the_disks_alone(new_server, binary, end):
     told = dict.fromkeys(sizes, 0)
     for (extent, _), (size, slots) in stripes.items():
         assert {4, 5} <= slots, "both parity shards are somewhere"
-        told[owners[extent]["key"]] += size
+        if owners[extent]["kind"] == "body":
+            told[owners[extent]["key"]] += size
     assert told == sizes
-    parts = {owner["part"] for owner in owners.values() if owner["key"] == "parts"}
+    parts = {owner["part"] for owner in owners.values() if owner["key"] == "parts" and owner["kind"] == "body"}
     assert parts == {1, 2}
+    # That an upload was completed, and with which parts, is told beside its bodies.
+    assert [owner["key"] for owner in owners.values() if owner["kind"] == "record"] == ["parts"]
 
 
 def test_a_rebuilt_index_serves_the_same(new_server, binary):

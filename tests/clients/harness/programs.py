@@ -16,7 +16,7 @@ from .server import ACCESS_KEY, SECRET_KEY
 class Programs:
     """The clients, with credentials for one endpoint."""
 
-    def __init__(self, endpoint, home):
+    def __init__(self, endpoint, home, credentials=(ACCESS_KEY, SECRET_KEY)):
         self.endpoint = endpoint
         self.home = Path(home)
         self.home.mkdir(parents=True, exist_ok=True)
@@ -25,8 +25,8 @@ class Programs:
             "PATH": f"{folder}:{os.environ.get('PATH', '')}",
             "HOME": str(self.home),
             "LC_ALL": "C.UTF-8",
-            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_ACCESS_KEY_ID": credentials[0],
+            "AWS_SECRET_ACCESS_KEY": credentials[1],
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_REGION": "us-east-1",
             "AWS_EC2_METADATA_DISABLED": "true",

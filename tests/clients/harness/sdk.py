@@ -8,15 +8,15 @@ from botocore.exceptions import ClientError
 from .server import ACCESS_KEY, SECRET_KEY
 
 
-def connect(endpoint, **options):
+def connect(endpoint, credentials=(ACCESS_KEY, SECRET_KEY), **options):
     """A client with default retries and default checksums, path-style."""
     settings = {"s3": {"addressing_style": "path"}, "read_timeout": 120, "max_pool_connections": 32}
     return boto3.session.Session().client(
         "s3",
         endpoint_url=endpoint,
         region_name="us-east-1",
-        aws_access_key_id=ACCESS_KEY,
-        aws_secret_access_key=SECRET_KEY,
+        aws_access_key_id=credentials[0],
+        aws_secret_access_key=credentials[1],
         config=Config(**(settings | options)),
     )
 
