@@ -52,8 +52,8 @@ pub const DRAIN_BYTES_MAX: u64 = 64 * 1024;
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// After an error with a longer body the connection is closed; to let the client see the error
-/// first, so many more bytes are thrown away ...
-pub const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// first, so many more bytes are thrown away: a part as clients cut them (8 MiB), twice over ...
+pub const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// ... for at most so long.
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
