@@ -17,7 +17,6 @@ use metadata::limits::CERTIFICATE_LIFETIME;
 use model::membership::{Members, MembershipError, MembershipRequest, MembershipResponse};
 use model::query::{Answer, MetadataRequest, MetadataResponse, Query};
 use model::shard::{ShardRequest, ShardResponse};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use wire::network::{InProcess, Network, Peer};
@@ -29,7 +28,7 @@ use wire::tls::{Authority, Credentials, Identity, NodeKey};
 
 use super::book::{MemberBook, NodeRoutes, ReplicaRoutes, members_of};
 use super::directory::HostDirectory;
-use crate::process::Doors;
+use crate::process::{Doors, bind};
 
 /// How often the members are looked at; the metadata answers at once when nothing changed.
 const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
@@ -73,7 +72,7 @@ struct Core {
 
 impl Link {
     /// Listens, and gets ready to call others.
-    pub async fn open(
+    pub fn open(
         directory: HostDirectory,
         listen: Option<SocketAddr>,
         doors: &Doors,
@@ -82,9 +81,7 @@ impl Link {
             Some(listen) => listen,
             None => default_listen(&directory.identity().address)?,
         };
-        let listener = TcpListener::bind(listen)
-            .await
-            .with_context(|| format!("the internal listener can't listen on {listen}"))?;
+        let listener = bind(listen).context("the internal listener can't be opened")?;
         let address = listener.local_addr()?;
         let mut credentials = directory.credentials()?;
         if credentials.expires() <= doors.clock.now()

@@ -21,7 +21,6 @@ use model::coding::Coding;
 use model::node::Roles;
 use model::query::{Answer, Query};
 use model::shard::{ShardRequest, ShardResponse};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use wire::disk::RealDisk;
 use wire::network::{InProcess, Service};
@@ -32,7 +31,7 @@ use super::link::Link;
 use super::metadata::MetadataRole;
 use super::orders::Orders;
 use crate::directories::{self, DirectoryLock, DirectoryRole, PlannedDirectory};
-use crate::process::{self, Doors, Listening, signals, telemetry};
+use crate::process::{self, Doors, Listening, bind, signals, telemetry};
 use crate::roles::disks::{self, DiskPlace, Disks};
 use crate::roles::gateway::{GatewayPart, GatewayParts, GatewayRole};
 use crate::roles::metadata::LocalPeers;
@@ -159,9 +158,9 @@ async fn serve_until_stopped(parts: HostParts, doors: Doors) -> Result<ExitCode>
     let directory = HostDirectory::open(&parts.host_directory)?;
     check_roles(&directory, parts.roles())?;
     let mut orders = signals::Orders::catch()?;
-    let admin_listener = bind(parts.admin_listen).await?;
+    let admin_listener = bind(parts.admin_listen)?;
     let s3_listener = match &parts.gateway {
-        Some(gateway) => Some(bind(gateway.listen).await?),
+        Some(gateway) => Some(bind(gateway.listen)?),
         None => None,
     };
     let mut storage = match &parts.storage {
@@ -178,7 +177,7 @@ async fn serve_until_stopped(parts: HostParts, doors: Doors) -> Result<ExitCode>
     let metrics = telemetry::start()?;
     let peers = LocalPeers::new(&doors);
     let local_shards = Arc::new(InProcess::new(Arc::clone(&doors.clock)));
-    let mut link = Link::open(directory, parts.cluster_listen, &doors).await?;
+    let mut link = Link::open(directory, parts.cluster_listen, &doors)?;
     let client = link.metadata_client(Some(Arc::clone(&peers.service)));
     let (stop, stopping) = watch::channel(false);
     // It tells that the process stops, until its last request is answered.
@@ -295,10 +294,6 @@ fn keep_root(directory: &HostDirectory, chosen: Option<&RootCredentials>) -> Res
         "the cluster has no root credentials; set DRYSTONE_ROOT_ACCESS_KEY and DRYSTONE_ROOT_SECRET_KEY, as the store had them"
     );
     Ok(())
-}
-
-async fn bind(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("can't listen on {address}"))
 }
 
 fn orders_of(

@@ -15,7 +15,7 @@ mod listening;
 pub mod signals;
 pub mod telemetry;
 
-pub use listening::Listening;
+pub use listening::{Listening, bind};
 
 use crate::logging;
 use crate::settings::LogFormat;

@@ -4,7 +4,6 @@
 //! role and know how to stop it. With a host directory the process is a node of a cluster, and its
 //! story is told by `host`.
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +16,6 @@ use metadata::session::Writer;
 use model::ids::NodeId;
 use model::node::Roles;
 use model::query::{Answer, Query};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use wire::entropy::Entropy;
 
@@ -25,7 +23,7 @@ mod greeting;
 
 use crate::directories::{self, DirectoryLock, Plan, Secrets};
 use crate::host::{self, HostParts};
-use crate::process::{self, Doors, Listening, signals, telemetry};
+use crate::process::{self, Doors, Listening, bind, signals, telemetry};
 use crate::roles::disks::{self, DiskPlace};
 use crate::roles::gateway::{GatewayPart, GatewayParts, GatewayRole};
 use crate::roles::metadata::start_alone;
@@ -68,8 +66,8 @@ async fn serve_until_stopped(
     doors: Doors,
 ) -> Result<ExitCode> {
     // Before anything is written: a second server on the same port must leave no trace.
-    let s3_listener = bind(settings.listen).await?;
-    let admin_listener = bind(settings.admin_listen).await?;
+    let s3_listener = bind(settings.listen)?;
+    let admin_listener = bind(settings.admin_listen)?;
     let part = GatewayPart::from(settings);
     let s3_options = part.listener_options()?;
     let (secrets, root) = credentials(settings, &plan, &*doors.entropy);
@@ -155,10 +153,6 @@ async fn serve_until_stopped(
     }
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
-}
-
-async fn bind(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("can't listen on {address}"))
 }
 
 /// A store that became a node of a cluster must not act as if it were alone.
