@@ -8,6 +8,7 @@ mod admin_client;
 mod cluster;
 mod config;
 mod directories;
+mod durability;
 mod host;
 mod logging;
 mod process;
@@ -41,6 +42,11 @@ enum Role {
     Gateway(Box<settings::GatewayArguments>),
     /// Make a cluster of many hosts, or bring this host into one.
     Cluster(cluster::ClusterArguments),
+    /// Tell how likely a cluster is to lose data, before it is bought.
+    ///
+    /// A Markov chain of disks that fail and are rebuilt, set beside other codings, copies and scrub
+    /// intervals; --simulate checks it on the same cluster with the placement that it would have.
+    Durability(Box<durability::DurabilityArguments>),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +58,7 @@ fn main() -> ExitCode {
         Role::Metadata(arguments) => host::run_metadata(&arguments),
         Role::Gateway(arguments) => host::run_gateway(&arguments),
         Role::Cluster(arguments) => cluster::run(&arguments),
+        Role::Durability(arguments) => durability::run(&arguments),
     };
     match done {
         Ok(code) => code,

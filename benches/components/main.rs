@@ -1,8 +1,9 @@
 //! What the components cost, each by itself: `cargo bench --bench components [-- NAME…]`.
 //!
 //! Prints one JSON line a measurement: the name, operations, wall time and this process' CPU time
-//! for each, and MiB/s where bytes are moved. Without names all but `durability`,
-//! `index_scale` and `interference` are measured, in a few seconds each, on a temporary directory.
+//! for each, and MiB/s where bytes are moved. Without names all but `durability`, `index_scale`,
+//! `interference` and `metadata_scale` are measured, in a few seconds each, on a temporary
+//! directory.
 
 mod coding;
 mod durability;
@@ -10,7 +11,9 @@ mod hashing;
 mod index_scale;
 mod interference;
 mod metadata_commands;
+mod metadata_scale;
 mod meter;
+mod placement;
 mod raw;
 mod rpc;
 mod shards;
@@ -39,6 +42,9 @@ fn main() -> anyhow::Result<()> {
     if wanted("signatures") {
         signatures::measure()?;
     }
+    if wanted("placement") {
+        placement::measure()?;
+    }
     if named("durability") {
         durability::measure()?;
     }
@@ -61,6 +67,12 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("metadata") {
         runtime.block_on(metadata_commands::measure())?;
+    }
+    if named("metadata_scale") {
+        runtime.block_on(metadata_scale::measure(metadata_scale::VERSIONS))?;
+    }
+    for versions in names.iter().filter_map(|name| name.strip_prefix(metadata_scale::SIZED)) {
+        runtime.block_on(metadata_scale::measure(versions.parse()?))?;
     }
     Ok(())
 }

@@ -21,8 +21,8 @@ use wire::BoxFuture;
 /// The bucket that backups are kept in.
 pub const BACKUP_BUCKET: &str = "drystone-metadata-backups";
 
-/// Backups that are listed: far more than are kept.
-const LISTED_MAX: u32 = 1000;
+/// Backups of a page of the listing.
+const PAGE_MAX: u32 = 1000;
 
 /// Keeps backups in the cluster whose gateway this is.
 pub struct ClusterStore {
@@ -33,6 +33,11 @@ pub struct ClusterStore {
 }
 
 impl ClusterStore {
+    /// Where the backups are, for people.
+    pub fn place() -> String {
+        format!("the bucket {BACKUP_BUCKET} of this store")
+    }
+
     /// In the cluster of `engine`; the bucket, where it isn't there, becomes `owner`'s.
     pub fn new(engine: Engine, owner: String) -> io::Result<Self> {
         let bucket = BucketName::parse(BACKUP_BUCKET).map_err(io::Error::other)?;
@@ -40,19 +45,30 @@ impl ClusterStore {
     }
 
     async fn list(&self) -> io::Result<Vec<String>> {
-        let list = ListObjects {
-            bucket: self.bucket.clone(),
-            prefix: String::new(),
-            delimiter: String::new(),
-            after: String::new(),
-            limit: LISTED_MAX,
-        };
-        match self.engine.metadata().query(Query::Objects(list)).await.map_err(of_metadata)? {
-            Answer::Objects(page) => {
-                Ok(page.objects.into_iter().map(|one| one.key.as_str().to_owned()).collect())
+        let (mut names, mut after) = (Vec::new(), String::new());
+        // More than are kept may be there: none is removed while something is held.
+        loop {
+            let list = ListObjects {
+                bucket: self.bucket.clone(),
+                prefix: String::new(),
+                delimiter: String::new(),
+                after: after.clone(),
+                limit: PAGE_MAX,
+            };
+            let query = Query::Objects(list);
+            match self.engine.metadata().query(query).await.map_err(of_metadata)? {
+                Answer::Objects(page) => {
+                    names.extend(page.objects.into_iter().map(|one| one.key.as_str().to_owned()));
+                    match page.next {
+                        Some(next) => after = next,
+                        None => return Ok(names),
+                    }
+                }
+                Answer::Refused(Refusal::NoSuchBucket) => return Ok(Vec::new()),
+                other => {
+                    return Err(io::Error::other(format!("backups can't be listed: {other:?}")));
+                }
             }
-            Answer::Refused(Refusal::NoSuchBucket) => Ok(Vec::new()),
-            other => Err(io::Error::other(format!("backups can't be listed: {other:?}"))),
         }
     }
 
@@ -78,6 +94,7 @@ impl ClusterStore {
             size_hint: None,
             headers: Some(headers()),
             checksum: None,
+            class: None,
         };
         Ok(Box::new(Writing {
             engine: self.engine.clone(),

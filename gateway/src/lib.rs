@@ -27,6 +27,7 @@ pub mod metrics;
 pub mod ops;
 pub mod payload;
 mod refusal;
+pub mod remote_store;
 mod request;
 
 pub use gateway::{Gateway, GatewayOptions, Identity};

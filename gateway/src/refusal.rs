@@ -33,6 +33,15 @@ pub fn of_refusal(refusal: Refusal) -> S3Error {
         Refusal::SessionEnded => {
             return unavailable("The gateway's writer session ended. Send the request again.");
         }
+        Refusal::LevelTooLow => {
+            return S3Error::with(
+                S3ErrorCode::NotImplemented,
+                "This works as soon as every host of the cluster runs this release.",
+            );
+        }
+        Refusal::MovesOutdated => {
+            return unavailable("Disks were exchanged while the object was sent. Send it again.");
+        }
         Refusal::SourceChanged => {
             return unavailable("The source of the copy keeps changing. Try again.");
         }
@@ -44,7 +53,12 @@ pub fn of_refusal(refusal: Refusal) -> S3Error {
         | Refusal::AuthorityExists
         | Refusal::NotHeld
         | Refusal::Superseded
-        | Refusal::GroupsSettled => S3ErrorCode::InternalError,
+        | Refusal::GroupsSettled
+        | Refusal::MoveUnfinished
+        | Refusal::ClassInUse
+        | Refusal::TooManyClasses
+        | Refusal::RecodeChanged => S3ErrorCode::InternalError,
+        Refusal::NoSuchClass => S3ErrorCode::InvalidStorageClass,
     };
     S3Error::new(code)
 }
@@ -94,6 +108,10 @@ pub fn of_write(error: WriteError) -> S3Error {
         WriteError::Unavailable => {
             unavailable("Not enough disks are available to write. Try again.")
         }
+        WriteError::OutOfReach => {
+            unavailable("This gateway can't reach enough disks to write. Try again.")
+        }
+        WriteError::Full => S3Error::new(S3ErrorCode::InsufficientStorage),
         WriteError::Overloaded => S3Error::new(S3ErrorCode::SlowDown),
         WriteError::NameTooLong => S3Error::new(S3ErrorCode::KeyTooLongError),
         WriteError::Failed => S3Error::new(S3ErrorCode::InternalError),

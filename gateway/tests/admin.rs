@@ -23,7 +23,7 @@ use crate::world::client::{Call, Reply};
 use crate::world::{World, cluster_map};
 
 /// A replica that leads, or doesn't answer.
-struct Replica {
+pub struct Replica {
     map: ClusterMap,
     is_dead: AtomicBool,
 }
@@ -52,7 +52,7 @@ impl Service<MetadataRequest, MetadataResponse> for Replica {
 }
 
 /// An admin listener on `world`'s engine.
-async fn listen(
+pub async fn listen(
     world: &World,
     map: ClusterMap,
 ) -> (SocketAddr, Arc<Replica>, Arc<ScrubJobs>, watch::Sender<bool>) {
@@ -69,7 +69,8 @@ async fn listen(
         stopping: stopping.clone(),
         engine: Some(world.engine.clone()),
     };
-    let gatherer = StatusGatherer::new(client, Arc::new(|_| Some("/disk0".to_owned())), process);
+    let gatherer = StatusGatherer::new(client, Arc::new(|_| Some("/disk0".to_owned())), process)
+        .with_silence_max(std::time::Duration::ZERO);
     let jobs = Arc::new(ScrubJobs::new(world.engine.clone(), Arc::clone(&clock)));
     let handler = AdminHandler::new(AdminParts {
         gatherer,
@@ -98,18 +99,18 @@ async fn health_and_status() {
     Call::new(address, "POST", "/status").body("x").send_unsigned().await.is(405);
     Call::new(address, "PUT", "/status").body("x").send_unsigned().await.is(405);
     let ready = get("/health/ready").await.is(200);
-    assert!(ready.text().contains("\"disks_missing\""), "{}", ready.text());
+    assert!(ready.text().contains("\"STRIPE_DEGRADED\""), "{}", ready.text());
     let status = get("/status").await.is(200);
     let status: ClusterStatus = serde_json::from_str(status.text()).expect("the document");
     assert_eq!(status.fault_tolerance.more_disks, Some(1));
     assert_eq!(status.fault_tolerance.more_metadata_replicas, Some(0));
     assert_eq!(status.metadata.leader_disk.as_deref(), Some("/disk0"));
     assert_eq!(status.usage.objects, Some(3));
-    assert!(render::text(&status).contains("survives the loss of any 1 more disk"));
+    assert!(render::text(&status).contains("Tolerance  survives any 1 disk; not 2 disks"));
 
     replica.is_dead.store(true, Ordering::Relaxed);
     let ready = get("/health/ready").await.is(503);
-    assert!(ready.text().contains("\"metadata_unavailable\""), "{}", ready.text());
+    assert!(ready.text().contains("\"META_NO_QUORUM\""), "{}", ready.text());
 }
 
 /// Gives an order.

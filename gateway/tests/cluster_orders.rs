@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use gateway::admin::orders::{
     AddReplicaOrder, CheckReport, CheckedReplica, Leadership, NewToken, RemoveReplicaOrder,
@@ -128,6 +129,7 @@ impl Service<MetadataRequest, MetadataResponse> for OneReplica {
 /// A cluster of three nodes with a replica on each.
 fn map() -> ClusterMap {
     let node = |id: u32| Node {
+        place: None,
         id: NodeId(id),
         registration: NodeRegistration {
             uuid: NodeUuid([id as u8; 16]),
@@ -156,6 +158,16 @@ struct Listening {
 
 /// The admin listener of a process without a gateway.
 async fn listen(map: ClusterMap, orders: Option<Arc<Notes>>, roles: Roles) -> Listening {
+    listen_through(map, orders, roles, Duration::ZERO).await
+}
+
+/// One that takes metadata that it heard before for present for so long.
+async fn listen_through(
+    map: ClusterMap,
+    orders: Option<Arc<Notes>>,
+    roles: Roles,
+    silence_max: Duration,
+) -> Listening {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let network = Arc::new(InProcess::new(Arc::clone(&clock)));
     let has_leader = Arc::new(AtomicBool::new(true));
@@ -169,7 +181,8 @@ async fn listen(map: ClusterMap, orders: Option<Arc<Notes>>, roles: Roles) -> Li
     let (process_stops, stopping) = watch::channel(false);
     let process = Process { roles, node: Some(NodeId(2)), stopping, engine: None };
     let handler = AdminHandler::new(AdminParts {
-        gatherer: StatusGatherer::new(client, Arc::new(|_| None), process),
+        gatherer: StatusGatherer::new(client, Arc::new(|_| None), process)
+            .with_silence_max(silence_max),
         metrics: Arc::new(|| "up 1\n".to_owned()),
         clock: Arc::clone(&clock),
         jobs: None,
@@ -318,21 +331,53 @@ async fn readiness_says_why() {
     // Three disks too many stop clients, and so a gateway, but not a storage node's work.
     let node = listen(gone.clone(), None, Roles::STORAGE_NODE).await;
     let ready = send(node.address, "GET", "/health/ready", "").await.is(200);
-    assert!(ready.text().contains("\"reads_fail\""), "{}", ready.text());
+    assert!(ready.text().contains("\"DATA_UNREADABLE\""), "{}", ready.text());
     let gateway = listen(gone, None, Roles::GATEWAY).await;
     let ready = send(gateway.address, "GET", "/health/ready", "").await.is(503);
     assert!(ready.text().contains("disks 0, 1, 2 can't be read"), "{}", ready.text());
 
     node.process_stops.send_replace(true);
     let ready = send(node.address, "GET", "/health/ready", "").await.is(503);
-    assert!(ready.text().contains("\"stopping\""), "{}", ready.text());
+    assert!(ready.text().contains("\"STOPPING\""), "{}", ready.text());
     send(node.address, "GET", "/health/live", "").await.is(200);
 
     let lost = listen(map(), None, Roles::METADATA).await;
     send(lost.address, "GET", "/health/ready", "").await.is(200);
     lost.has_leader.store(false, Ordering::Relaxed);
-    let ready = send(lost.address, "GET", "/health/ready", "").await.is(503);
     let why = "s: it has no leader, and replicas 3 can't be reached.";
-    assert!(ready.text().contains(why), "{}", ready.text());
+    loop {
+        // Not ready at once; why, the look tells that goes on meanwhile.
+        let ready = send(lost.address, "GET", "/health/ready", "").await.is(503);
+        if ready.text().contains(why) {
+            break;
+        }
+        assert!(ready.text().contains("s: no answer has come yet."), "{}", ready.text());
+    }
     send(lost.address, "GET", "/health/live", "").await.is(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_election_is_no_reason_and_is_not_waited_for() {
+    let clock = SystemClock::new();
+    let minute = Duration::from_mins(1);
+    let lasting = listen_through(map(), None, Roles::METADATA, minute).await;
+    send(lasting.address, "GET", "/health/ready", "").await.is(200);
+    lasting.has_leader.store(false, Ordering::Relaxed);
+    let began = clock.monotonic();
+    // The first look goes on; the later answers don't wait for it either.
+    for _ in 0..3 {
+        let ready = send(lasting.address, "GET", "/health/ready", "").await.is(200);
+        assert!(!ready.text().contains("META_NO_QUORUM"), "{}", ready.text());
+    }
+    // A question without an answer takes two seconds.
+    let took = clock.monotonic().saturating_sub(began);
+    assert!(took < Duration::from_millis(1900), "{took:?}");
+    // Metadata that was never heard isn't waited for, however patient the rest is.
+    let never = listen_through(map(), None, Roles::METADATA, minute).await;
+    never.has_leader.store(false, Ordering::Relaxed);
+    let ready = send(never.address, "GET", "/health/ready", "").await.is(503);
+    assert!(ready.text().contains("\"META_NO_QUORUM\""), "{}", ready.text());
+    assert!(ready.text().contains("no answer has come yet"), "{}", ready.text());
+    never.has_leader.store(true, Ordering::Relaxed);
+    while send(never.address, "GET", "/health/ready", "").await.status != 200 {}
 }

@@ -27,11 +27,17 @@ async fn while_balancers_notice_each_answer_is_the_last_of_its_connection() {
     let clock = SystemClock::new();
     let ordered = clock.monotonic();
     world.order_stop();
-    // Let the order arrive.
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    kept.write_all(head.as_bytes()).await.expect("sent");
-    let answer = read_all(&mut kept).await.to_lowercase();
-    assert!(answer.contains("200 ok") && answer.contains("connection: close"), "{answer}");
+    // From when the order has arrived, an answer says so.
+    loop {
+        kept.write_all(head.as_bytes()).await.expect("sent");
+        let answer = read_until(&mut kept, "\r\n\r\n").await.to_lowercase();
+        assert!(answer.contains("200 ok"), "{answer}");
+        if answer.contains("connection: close") {
+            break;
+        }
+        assert!(clock.monotonic().saturating_sub(ordered) < drain_delay, "no answer is the last");
+    }
+    assert_eq!(read_all(&mut kept).await, "");
     // Who hasn't noticed yet is served all the same.
     let mut late = TcpStream::connect(world.address).await.expect("connected");
     late.write_all(head.as_bytes()).await.expect("sent");

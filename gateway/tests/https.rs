@@ -21,32 +21,32 @@ use tokio_rustls::client::TlsStream;
 use crate::world::{World, noise};
 
 /// A certificate on disk.
-struct Files {
+pub struct Files {
     directory: TempDir,
 }
 
 impl Files {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { directory: tempfile::tempdir().expect("a directory") }
     }
 
-    fn certificate(&self) -> PathBuf {
+    pub fn certificate(&self) -> PathBuf {
         self.directory.path().join("s3.pem")
     }
 
-    fn key(&self) -> PathBuf {
+    pub fn key(&self) -> PathBuf {
         self.directory.path().join("s3.key")
     }
 
     /// Writes a new pair; its certificate.
-    fn write(&self, name: &str) -> CertificateDer<'static> {
+    pub fn write(&self, name: &str) -> CertificateDer<'static> {
         let (certificate, key) = pair(name);
         std::fs::write(self.key(), pem("PRIVATE KEY", &key)).expect("written");
         std::fs::write(self.certificate(), pem("CERTIFICATE", &certificate)).expect("written");
         certificate
     }
 
-    fn load(&self) -> Result<Arc<Tls>, TlsError> {
+    pub fn load(&self) -> Result<Arc<Tls>, TlsError> {
         Tls::load(&self.certificate(), &self.key())
     }
 }
@@ -66,7 +66,7 @@ fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
-async fn world(tls: &Arc<Tls>) -> World {
+pub async fn world(tls: &Arc<Tls>) -> World {
     let listening = ListenerOptions {
         tls: Some(Arc::clone(tls)),
         handshake_timeout: Duration::from_millis(500),

@@ -145,11 +145,11 @@ async fn what_is_held_is_shown_recovered_and_released() {
     let held = shown.held.clone().expect("shown");
     assert_eq!((held.from_shards, held.index, held.until), (false, Some(42), 9));
     assert!(!held.groups_adopted);
-    let reason = shown.reasons.iter().find(|reason| reason.code == "metadata_held");
+    let reason = shown.reasons.iter().find(|reason| reason.code == "META_HELD");
     assert!(!reason.expect("told").blocking, "it is in nobody's way");
     let text = render::text(&shown);
     assert!(text.contains("\nHeld       what was written after 2026-11-1"), "{text}");
-    assert!(get(address, "/health/ready").await.is(200).text().contains("\"metadata_held\""));
+    assert!(get(address, "/health/ready").await.is(200).text().contains("\"META_HELD\""));
 
     order(address, RECOVERY, ORDER).await.is(202);
     let done = ended(address).await;

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use minicbor::bytes::ByteVec;
 use model::cluster_map::ClusterMap;
 use model::command::{Command, Outcome, Refusal};
 use model::ids::{ClusterId, NodeId, TokenId};
@@ -23,7 +24,7 @@ use wire::clock::Clock;
 use wire::rpc::{Caller, CallerService};
 use wire::tls::{Authority, Identity};
 
-use crate::authority_seal;
+use crate::authority_seal::{self, SealKeys};
 use crate::client::MetadataClient;
 use crate::limits::{
     CERTIFICATE_LIFETIME, JOIN_ADDRESSES_MAX, JOIN_FAILURES_MAX, JOIN_FAILURES_WINDOW,
@@ -37,10 +38,12 @@ pub struct AdmissionParts {
     pub cluster: ClusterId,
     /// The way to the metadata.
     pub client: Arc<MetadataClient>,
-    /// Opens the authority's key.
-    pub cluster_key: [u8; 32],
-    /// What metadata nodes and gateways get to know: the content of a secrets file.
+    /// Open the authority's key.
+    pub seal_keys: SealKeys,
+    /// What metadata nodes get to know: the content of a secrets file.
     pub secrets: String,
+    /// What gateways get to know: the same without the key that opens the authority's key.
+    pub gateway_secrets: String,
     /// Time.
     pub clock: Arc<dyn Clock>,
 }
@@ -49,6 +52,15 @@ pub struct AdmissionParts {
 pub struct Admission {
     parts: AdmissionParts,
     failures: Mutex<BTreeMap<IpAddr, Failures>>,
+}
+
+/// Who wants to come in, or back.
+struct Coming {
+    token: TokenId,
+    secret: ByteVec,
+    node: NodeRegistration,
+    certificate_request: ByteVec,
+    certificate: Option<ByteVec>,
 }
 
 /// Joins that failed, from one address.
@@ -67,12 +79,10 @@ impl Admission {
     /// Answers one request.
     pub async fn answer(&self, caller: Caller, request: MembershipRequest) -> MembershipResponse {
         let answered = match request {
-            MembershipRequest::Join { token, secret, node, certificate_request } => {
-                let from = caller.address.ip();
-                match self.join(from, token, &secret, node, &certificate_request).await {
-                    Ok(joined) => Ok(MembershipResponse::Joined(Box::new(joined))),
-                    Err(error) => Err(error),
-                }
+            MembershipRequest::Join { token, secret, node, certificate_request, certificate } => {
+                let coming = Coming { token, secret, node, certificate_request, certificate };
+                let joined = self.join(caller.address.ip(), coming).await;
+                joined.map(|joined| MembershipResponse::Joined(Box::new(joined)))
             }
             MembershipRequest::Renew { certificate_request } => {
                 let renewed = self.renew(caller.identity, &certificate_request).await;
@@ -86,29 +96,30 @@ impl Admission {
         answered.unwrap_or_else(MembershipResponse::Failed)
     }
 
-    async fn join(
-        &self,
-        from: IpAddr,
-        token: TokenId,
-        secret: &[u8],
-        node: NodeRegistration,
-        certificate_request: &[u8],
-    ) -> Answered<Joined> {
+    async fn join(&self, from: IpAddr, coming: Coming) -> Answered<Joined> {
+        let Coming { token, secret, node, certificate_request, certificate } = coming;
         if self.is_guessing(from) {
             tracing::warn!(%from, "too many joins failed; this one isn't looked at");
             let text = "too many attempts failed; wait a minute".to_owned();
             return Err(MembershipError::Invalid(text));
         }
+        check_level(&self.map().await?, &node)?;
         // Before anything is changed: a request that can't be certified would use up the token and
         // leave a node behind that never comes. Whose number it is issued for isn't known yet.
         let authority = self.authority().await?;
-        if let Err(error) = self.issue(&authority, certificate_request, NodeId(0), &node) {
-            tracing::warn!(%from, %token, %error, "a node was not let in");
-            self.note_failure(from);
-            return Err(error);
-        }
-        let secret_sha256 = Sha256::digest(secret).to_vec().into();
-        let command = Command::JoinNode { token, secret_sha256, node: node.clone() };
+        let checked = self
+            .issue(&authority, &certificate_request, NodeId(0), &node)
+            .and_then(|_| proven(&authority, certificate.as_ref(), &certificate_request));
+        let proven = match checked {
+            Ok(proven) => proven,
+            Err(error) => {
+                tracing::warn!(%from, %token, %error, "a node was not let in");
+                self.note_failure(from);
+                return Err(error);
+            }
+        };
+        let secret_sha256 = Sha256::digest(&*secret).to_vec().into();
+        let command = Command::JoinNode { token, secret_sha256, node: node.clone(), proven };
         let id = match self.propose(command).await? {
             Outcome::NodeRegistered(id) => id,
             Outcome::Refused(refusal) => {
@@ -116,25 +127,36 @@ impl Admission {
                 self.note_failure(from);
                 return Err(match refusal {
                     Refusal::TokenInvalid => MembershipError::TokenInvalid,
-                    Refusal::NoSuchNode => MembershipError::Removed,
+                    // One that has proven to be a node, and is none: it was removed long ago.
+                    Refusal::NoSuchNode | Refusal::NotHeld => MembershipError::Removed,
                     other => MembershipError::Invalid(other.to_string()),
                 });
             }
             other => return Err(MembershipError::Invalid(format!("{other:?}"))),
         };
         // Roles that the node had before are in the map; it gets what it asked for now.
-        let certificate = self.issue(&authority, certificate_request, id, &node)?;
+        let certificate = self.issue(&authority, &certificate_request, id, &node)?;
         let map = self.map().await?;
-        let knows_secrets = node.roles.intersects(Roles::METADATA.and(Roles::GATEWAY));
         tracing::info!(node = %id, name = node.name, roles = %node.roles, %from, "a node joined");
         Ok(Joined {
             cluster: self.parts.cluster,
             node: id,
             certificate: certificate.into(),
             authority: authority.certificate().to_vec().into(),
-            secrets: knows_secrets.then(|| self.parts.secrets.clone()),
-            members: members_of(&map),
+            secrets: self.secrets_for(node.roles),
+            members: Members::from(&map),
         })
+    }
+
+    /// What a node with these roles gets to know.
+    fn secrets_for(&self, roles: Roles) -> Option<String> {
+        if roles.contains(Roles::METADATA) {
+            Some(self.parts.secrets.clone())
+        } else if roles.contains(Roles::GATEWAY) {
+            Some(self.parts.gateway_secrets.clone())
+        } else {
+            None
+        }
     }
 
     async fn renew(&self, sender: Option<Identity>, request: &[u8]) -> Answered<Vec<u8>> {
@@ -159,10 +181,11 @@ impl Admission {
             return Err(MembershipError::Invalid(text.to_owned()));
         }
         if *before == node {
-            return Ok(members_of(&map));
+            return Ok(Members::from(&map));
         }
+        check_level(&map, &node)?;
         match self.propose(Command::RegisterNode(node)).await? {
-            Outcome::NodeRegistered(_) => Ok(members_of(&self.map().await?)),
+            Outcome::NodeRegistered(_) => Ok(Members::from(&self.map().await?)),
             Outcome::Refused(Refusal::NoSuchNode) => Err(MembershipError::Removed),
             Outcome::Refused(refusal) => Err(MembershipError::Invalid(refusal.to_string())),
             other => Err(MembershipError::Invalid(format!("{other:?}"))),
@@ -179,7 +202,7 @@ impl Admission {
         if sender.roles != registration.roles {
             return Err(MembershipError::Removed);
         }
-        let node = Node { id: sender.node, registration: registration.clone() };
+        let node = Node::new(sender.node, registration.clone());
         match self.propose(Command::AdoptNode(node)).await? {
             Outcome::NodeRegistered(id) if id == sender.node => Ok(()),
             _ => Err(MembershipError::Removed),
@@ -208,11 +231,8 @@ impl Admission {
             return Err(MembershipError::Unavailable);
         };
         let authority = trust.authority.ok_or(MembershipError::NoAuthority)?;
-        let key = authority_seal::open(
-            &self.parts.cluster_key,
-            self.parts.cluster,
-            &authority.sealed_key,
-        );
+        let (keys, cluster) = (&self.parts.seal_keys, self.parts.cluster);
+        let key = authority_seal::open(keys, cluster, &authority.sealed_key);
         let opened = key.map_err(|error| error.to_string()).and_then(|key| {
             Authority::from_der(&authority.certificate, &key).map_err(|error| error.to_string())
         });
@@ -260,6 +280,31 @@ impl CallerService<MembershipRequest, MembershipResponse> for Admission {
     }
 }
 
+/// Whether the cluster uses nothing yet that the node's release doesn't know.
+fn check_level(map: &ClusterMap, node: &NodeRegistration) -> Answered<()> {
+    if node.level >= map.level {
+        return Ok(());
+    }
+    let text = format!(
+        "this release has feature level {}, and the cluster uses level {} by now: install a newer one",
+        node.level, map.level
+    );
+    Err(MembershipError::Invalid(text))
+}
+
+/// The node that one who comes back has proven to be, by the certificate that it had.
+fn proven(
+    authority: &Authority,
+    certificate: Option<&ByteVec>,
+    request: &[u8],
+) -> Answered<Option<NodeId>> {
+    let Some(certificate) = certificate else { return Ok(None) };
+    match authority.holder(certificate, request) {
+        Ok(holder) => Ok(Some(holder.node)),
+        Err(error) => Err(MembershipError::Invalid(error.to_string())),
+    }
+}
+
 /// The node that its certificate says the sender is, as long as it is in the cluster.
 fn known<'a>(
     map: &'a ClusterMap,
@@ -268,8 +313,4 @@ fn known<'a>(
     let sender = sender.ok_or(MembershipError::TokenInvalid)?;
     let node = map.node(sender.node).ok_or(MembershipError::Removed)?;
     Ok((node.id, &node.registration))
-}
-
-fn members_of(map: &ClusterMap) -> Members {
-    Members { epoch: map.epoch, nodes: map.nodes.clone(), replicas: map.replicas.clone() }
 }

@@ -15,12 +15,15 @@ use futures_util::future::join_all;
 use model::cluster_map::ClusterMap;
 use model::command::{Command, CommandEnvelope, CommandId, Outcome, Refusal};
 use model::ids::{NodeId, ReplicaId};
+use model::level;
 use model::node::ReplicaPlace;
 use model::query::{
     Answer, Heartbeat, MetadataError, MetadataRequest, MetadataResponse, MetadataStatus, Query,
 };
 use wire::clock::{Clock, timeout};
 use wire::network::{Network, NetworkError, Peer};
+
+use crate::levels;
 
 /// The network between metadata clients and replicas; a replica's peer number is its id.
 pub type MetadataNetwork = dyn Network<MetadataRequest, MetadataResponse>;
@@ -57,6 +60,8 @@ struct Pages {
     cluster: Vec<ReplicaId>,
     /// The cluster map's epoch that `cluster` is of.
     epoch: u64,
+    /// The feature level of the newest map that was seen; `None` before the first.
+    level: Option<(u64, u32)>,
     /// Both, each replica once.
     all: Vec<ReplicaId>,
 }
@@ -98,11 +103,20 @@ impl ReplicaBook {
     /// Takes the cluster's replicas from a cluster map, unless a newer one is known.
     pub fn learn(&self, map: &ClusterMap) {
         let mut pages = self.pages.write().unwrap_or_else(PoisonError::into_inner);
+        if pages.level.is_none_or(|(epoch, _)| map.epoch > epoch) {
+            pages.level = Some((map.epoch, map.level_in_use()));
+        }
         if map.epoch > pages.epoch && !map.replicas.is_empty() {
             pages.epoch = map.epoch;
             pages.cluster = map.replicas.iter().map(|place| place.replica).collect();
             pages.join();
         }
+    }
+
+    /// The feature level that commands must keep to, as far as is known.
+    fn level(&self) -> u32 {
+        let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
+        pages.level.map_or(level::FIRST, |(_, level)| level)
     }
 
     /// The replica at `turn`, counted round and round.
@@ -185,12 +199,24 @@ impl MetadataClient {
         }
     }
 
-    /// Proposes commands under the ids that they have; an outcome for each, in order. Errors:
-    /// `Unknown` when they may or may not have taken effect, else nothing was done.
+    /// Proposes commands under the ids that they have; an outcome for each, in order. Those that not
+    /// every node of the cluster knows are refused here: the leader may be of an older release.
+    /// Errors: `Unknown` when they may or may not have taken effect, else nothing was done.
     pub async fn propose(
         &self,
-        commands: Vec<CommandEnvelope>,
+        mut commands: Vec<CommandEnvelope>,
     ) -> Result<Vec<Outcome>, MetadataError> {
+        if levels::are_within(&commands, self.book.level()) {
+            return self.send(commands).await;
+        }
+        // The last node may have been upgraded just now; the book learns it.
+        self.query(Query::ClusterMap { known_epoch: 0 }).await?;
+        let stayed = levels::sift(&mut commands, self.book.level());
+        let outcomes = if commands.is_empty() { Vec::new() } else { self.send(commands).await? };
+        levels::join(&stayed, outcomes).ok_or(MetadataError::Unknown)
+    }
+
+    async fn send(&self, commands: Vec<CommandEnvelope>) -> Result<Vec<Outcome>, MetadataError> {
         let count = commands.len();
         let (response, was_unknown) = self.call_leader(MetadataRequest::Propose(commands)).await?;
         match response {

@@ -57,6 +57,27 @@ pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
 /// Raft entries between snapshots, after which the log is purged.
 pub const SNAPSHOT_ENTRIES: u64 = 50_000;
 
+/// Bytes of entries between snapshots, however few entries they are, or as many as the last snapshot
+/// has, if that has more: an entry holds up to a megabyte of commands.
+pub const SNAPSHOT_LOG_BYTES: u64 = 256 << 20;
+
+/// How often a replica looks how many bytes its log has.
+pub const LOG_BYTES_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Entries after a snapshot that the log may hold for a member that is catching up, before another
+/// snapshot is made all the same: 1 GiB or so of log.
+pub const LOG_ENTRIES_HELD_MAX: u64 = 20 * SNAPSHOT_ENTRIES;
+
+/// How long a snapshot that could not be written is left alone.
+pub const SNAPSHOT_RETRY_AFTER: Duration = Duration::from_mins(1);
+
+/// How long an inspection of a replica's files takes, whatever their size: damage to what nobody reads
+/// is found within twice that.
+pub const INSPECTION_PERIOD: Duration = Duration::from_hours(6);
+
+/// Bytes of the state that an inspection reads at a time.
+pub const INSPECTION_BYTES: u64 = 1024 * 1024;
+
 /// Entries that stay in the log behind a snapshot, for followers that are a little late.
 pub const LOG_ENTRIES_KEPT: u64 = 5_000;
 
@@ -106,12 +127,6 @@ pub const SNAPSHOT_CHUNK_DEADLINE: Duration = Duration::from_secs(20);
 /// How long a peer may take to install a snapshot.
 pub const SNAPSHOT_INSTALL_DEADLINE: Duration = Duration::from_mins(10);
 
-/// A disk that wasn't reported for so long is suspect: logged, nothing more.
-pub const DISK_SUSPECT_AFTER: Duration = Duration::from_secs(5);
-
-/// A disk that wasn't reported for so long is down.
-pub const DISK_DOWN_AFTER: Duration = Duration::from_secs(10);
-
 /// How often the leader looks for silent disks.
 pub const DISK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -139,6 +154,9 @@ pub const NODES_MAX: usize = 10_000;
 /// Bytes of each text that a node says of itself.
 pub const NODE_TEXT_BYTES_MAX: usize = 256;
 
+/// Health codes that are muted at once: there are fewer codes.
+pub const MUTES_MAX: usize = 256;
+
 /// Metadata replicas in the cluster map: a few more than vote, while they move.
 pub const REPLICAS_MAX: usize = 64;
 
@@ -151,8 +169,9 @@ pub const FORGOTTEN_REPLICAS_MAX: usize = 1024;
 /// Bytes of each text that is said of a disk: a path is the longest.
 pub const DISK_TEXT_BYTES_MAX: usize = 4096;
 
-/// Backups that may be taken from a replica at once: one for the schedule and one for an operator.
-pub const BACKUPS_OPEN_MAX: usize = 2;
+/// Backups that may be taken from a replica at once: one for each target of the schedule, and one for
+/// an operator.
+pub const BACKUPS_OPEN_MAX: usize = 3;
 
 /// A backup that wasn't read for so long is forgotten.
 pub const BACKUP_IDLE_MAX: Duration = Duration::from_mins(2);
@@ -181,6 +200,12 @@ pub const TOO_FEW_AFTER: Duration = Duration::from_secs(30);
 
 /// How long the keeper waits for another replica to say that it is there.
 pub const PROBE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How often a replica that is asked for its status looks whether its tables are free, and ...
+pub const STATUS_ATTEMPTS: u32 = 5;
+
+/// ... how long it waits in between: all of it well within [`PROBE_DEADLINE`].
+pub const STATUS_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long a leader waits for its successor: beyond that, waiting for an election costs no more.
 pub const TRANSFER_DEADLINE: Duration = Duration::from_secs(2);

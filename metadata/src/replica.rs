@@ -15,6 +15,7 @@ use wire::clock::Clock;
 use wire::disk::Disk;
 
 use crate::identity::Identity;
+use crate::inspection::Inspection;
 use crate::limits::{APPLY_IDLE, CHECKPOINT_INTERVAL};
 use crate::newer::{Newer, find_newer};
 use crate::raft::{Connections, LogStore, Machine, Raft, RaftMessages, RaftNetwork, config};
@@ -169,16 +170,23 @@ impl Replica {
         let raft = Raft::new(
             id.0,
             config,
-            Connections(Arc::clone(&world.raft_network)),
+            Connections { network: Arc::clone(&world.raft_network), machine: Arc::clone(&machine) },
             LogStore(Arc::clone(&log)),
             Machine(Arc::clone(&machine)),
         )
         .await
         .map_err(|error| damaged(error.to_string()))?;
+        let inspection = Inspection {
+            cluster: world.cluster,
+            replica: id,
+            machine: Arc::clone(&machine),
+            log: Arc::clone(&log),
+            log_disk: machine.disk().subdirectory(LOG_DIRECTORY)?,
+        };
         let service = Arc::new(MetadataService::new(
             id,
             raft.clone(),
-            Arc::clone(&machine),
+            inspection.clone(),
             Arc::clone(&world.clock),
         ));
         let messages =
@@ -190,6 +198,7 @@ impl Replica {
                 let service = Arc::clone(&service);
                 async move { service.watch().await }
             }),
+            tokio::spawn(async move { inspection.run().await }),
         ];
         let replica = Self {
             id,
@@ -238,6 +247,12 @@ impl Replica {
         &self.raft
     }
 
+    /// Its log.
+    #[cfg(test)]
+    pub(crate) fn log(&self) -> &RaftLog {
+        &self.log
+    }
+
     /// Its fence.
     pub fn fence(&self) -> &Arc<Fence> {
         &self.fence
@@ -268,6 +283,7 @@ impl Replica {
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(replica = %self.id, %error, "Raft did not stop cleanly");
         }
+        self.messages.stop().await;
         let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         for task in tasks {
             task.abort();

@@ -249,6 +249,7 @@ fn names_extents(command: &Command) -> bool {
         Command::CopyObject(copy) => copy.record.is_some(),
         Command::CompleteUpload(complete) => complete.record.is_some(),
         Command::PutPart(put) => put.shared_with.is_none(),
+        Command::RecodeObject(recode) => !recode.parts.is_empty() || recode.record.is_some(),
         Command::InitCluster { .. }
         | Command::RegisterDisk { .. }
         | Command::SetDiskState { .. }
@@ -278,7 +279,18 @@ fn names_extents(command: &Command) -> bool {
         | Command::AdoptDisk(_)
         | Command::AdoptNode(_)
         | Command::AdoptPgs { .. }
-        | Command::ReleaseHeld { .. } => false,
+        | Command::ReleaseHeld { .. }
+        | Command::BeginMoves { .. }
+        | Command::EndMove(_)
+        | Command::DrainDisk { .. }
+        | Command::WeighDisk { .. }
+        | Command::PlaceNode { .. }
+        | Command::SetUpkeep(_)
+        | Command::MuteHealth(_)
+        | Command::GiveUpDisk { .. }
+        | Command::SetStorageClass { .. }
+        | Command::SetBucketClass { .. }
+        | Command::SetRecode(_) => false,
     }
 }
 

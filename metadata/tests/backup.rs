@@ -117,6 +117,7 @@ async fn few_backups_are_open_and_none_without_being_read() {
     let first = backups.begin().await.expect("begun");
     let second = backups.begin().await.expect("begun");
     assert_ne!(first.id, second.id);
+    let last = backups.begin().await.expect("begun");
     assert_eq!(backups.begin().await, Err(MetadataError::Overloaded));
     // They have no name: nothing is left of them but what is held open.
     let names = RealDisk::open(root.path()).expect("opened").list().expect("listed");
@@ -126,6 +127,7 @@ async fn few_backups_are_open_and_none_without_being_read() {
     let third = backups.begin().await.expect("begun");
     read_all(&backups, second).await;
     read_all(&backups, third).await;
+    read_all(&backups, last).await;
     assert!(backups.read(third.id + 1, 0).await.is_err());
     let behind = backups.read(third.id, u64::MAX).await.expect("nothing");
     assert!(behind.bytes.is_empty());

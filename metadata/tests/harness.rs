@@ -177,6 +177,7 @@ pub async fn put(writer: &Writer, map: &ClusterMap, name: &str, number: u64) -> 
         coding: pg.coding,
         length: 100,
         missing: SlotSet::default(),
+        epoch: map.epoch,
     };
     let mut manifest = [0; 16];
     manifest[..8].copy_from_slice(&number.to_le_bytes());

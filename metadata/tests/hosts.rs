@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use metadata::client::{MetadataClient, ReplicaBook};
 use metadata::keeper::{Keeper, KeeperParts, MayFound, Placement, ReplicaDoors};
-use metadata::raft::types::Batch;
 use metadata::raft::{RaftMessages, RaftRequest, RaftResponse};
 use metadata::replica::World;
 use metadata::serve::MetadataService;
@@ -17,9 +16,7 @@ use model::coding::Coding;
 use model::command::{Command, CommandEnvelope, CommandId, Outcome};
 use model::ids::{DiskUuid, NodeId, NodeUuid, ReplicaId, TokenId};
 use model::node::{JoinToken, NodeRegistration, Roles};
-use model::query::{
-    Answer, MetadataError, MetadataRequest, MetadataResponse, MetadataStatus, PlanWanted, Query,
-};
+use model::query::{Answer, MetadataRequest, MetadataResponse, MetadataStatus, PlanWanted, Query};
 use model::time::Timestamp;
 use wire::BoxFuture;
 use wire::clock::{Clock, SystemClock};
@@ -52,7 +49,7 @@ pub struct Hosts {
     pub root: tempfile::TempDir,
     clock: Arc<dyn Clock>,
     raft: Arc<InProcess<RaftRequest, RaftResponse>>,
-    service: Arc<InProcess<MetadataRequest, MetadataResponse>>,
+    pub service: Arc<InProcess<MetadataRequest, MetadataResponse>>,
     pub hosts: Vec<Host>,
     map: Mutex<Option<Arc<ClusterMap>>>,
     /// A client beside the nodes.
@@ -64,13 +61,13 @@ pub struct Host {
     pub node: NodeId,
     pub keeper: Option<Keeper>,
     raft: Arc<RaftNet>,
-    service: Arc<ServiceNet>,
-    doors: Arc<Doors>,
+    pub service: Arc<ServiceNet>,
+    pub doors: Arc<Doors>,
     directories: Vec<PathBuf>,
 }
 
-struct Doors {
-    slow: Arc<Slowness>,
+pub struct Doors {
+    pub slow: Arc<Slowness>,
     raft: Arc<InProcess<RaftRequest, RaftResponse>>,
     service: Arc<InProcess<MetadataRequest, MetadataResponse>>,
     open: Mutex<Vec<ReplicaId>>,
@@ -98,11 +95,11 @@ impl ReplicaDoors for Doors {
 
 /// How slowly a node takes entries and snapshots.
 #[derive(Default)]
-struct Slowness {
-    entries_ms: AtomicU64,
-    pieces_ms: AtomicU64,
+pub struct Slowness {
+    pub entries_ms: AtomicU64,
+    pub pieces_ms: AtomicU64,
     /// Pieces of snapshots that came.
-    pieces: AtomicU64,
+    pub pieces: AtomicU64,
 }
 
 struct Slow {
@@ -199,6 +196,22 @@ impl Hosts {
         self.client.propose_one(command).await.expect("proposed")
     }
 
+    /// Proposes at one replica, as a proposer does that doesn't look at the map before.
+    pub async fn propose_at(&self, replica: ReplicaId, commands: Vec<Command>) -> Vec<Outcome> {
+        let envelope = |command| CommandEnvelope {
+            id: CommandId::default(),
+            acknowledged_below: 0,
+            proposed: self.clock.now(),
+            command,
+        };
+        let request = MetadataRequest::Propose(commands.into_iter().map(envelope).collect());
+        let answer = self.service.call(Peer(replica.0), request, Duration::from_secs(5)).await;
+        match answer {
+            Ok(MetadataResponse::Outcomes(outcomes)) => outcomes,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Lets a node with one disk join, and starts it.
     pub async fn join(&mut self) {
         let number = self.hosts.len() as u8 + 1;
@@ -206,6 +219,7 @@ impl Hosts {
             token: TokenId([1; 16]),
             secret_sha256: vec![1; 32].into(),
             node: registration(number),
+            proven: None,
         };
         let joined = self.propose(command).await;
         assert_eq!(joined, Outcome::NodeRegistered(NodeId(u32::from(number))));
@@ -395,7 +409,7 @@ impl Hosts {
     }
 
     /// The map as it was when all disks were up: nobody reports them, and no shards are written.
-    async fn first_map(&self) -> Arc<ClusterMap> {
+    pub async fn first_map(&self) -> Arc<ClusterMap> {
         let known = self.map.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(map) = known {
             return map;
@@ -419,7 +433,7 @@ impl Hosts {
 }
 
 /// Three nodes with a replica each, a bucket and ten objects.
-async fn three() -> (Hosts, Writer) {
+pub async fn three() -> (Hosts, Writer) {
     let mut hosts = Hosts::found(1).await;
     hosts.join().await;
     hosts.join().await;
@@ -428,382 +442,4 @@ async fn three() -> (Hosts, Writer) {
     create_bucket(&writer).await;
     hosts.put_some(&writer, 0..10).await;
     (hosts, writer)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_nodes_make_a_quorum_and_are_proved_the_same() {
-    let (mut hosts, writer) = three().await;
-    let check = hosts.client.check().await.expect("checked");
-    assert!(check.is_clean() && check.replicas.len() == 3, "{check:?}");
-    // And while it is being written.
-    let (check, _) = tokio::join!(hosts.client.check(), hosts.put_some(&writer, 10..60));
-    let check = check.expect("checked");
-    assert!(check.is_clean() && check.replicas.len() == 3, "{check:?}");
-    hosts.stop_all().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_minority_cut_off_changes_nothing_and_a_majority_stops_everything_cleanly() {
-    let (mut hosts, writer) = three().await;
-    let leading = hosts.leading().await;
-    hosts.isolate(leading, true);
-    // Its clients get no wrong answer: none at all.
-    let asked = async {
-        for id in hosts.replicas_of(leading) {
-            let request = MetadataRequest::Query(Query::Buckets {
-                prefix: String::new(),
-                after: String::new(),
-                limit: 1,
-            });
-            let clock = SystemClock::new();
-            while clock.monotonic() < Duration::from_secs(3) {
-                let answer = hosts.hosts[leading - 1]
-                    .service
-                    .call(Peer(id.0), request.clone(), Duration::from_secs(5))
-                    .await;
-                assert!(
-                    !matches!(answer, Ok(MetadataResponse::Answer(_))) || lonely_before(&clock),
-                    "{answer:?}"
-                );
-            }
-        }
-    };
-    let (longest, ()) = tokio::join!(hosts.put_some(&writer, 10..20), asked);
-    // Under 3 s, but for a host that is busy with other tests.
-    assert!(longest < Duration::from_secs(4), "{longest:?}");
-    // One more, and there is no quorum.
-    let next = (1..=3).find(|number| *number != leading).expect("another");
-    let before = hosts.leader().await;
-    hosts.isolate(next, true);
-    let clock = SystemClock::new();
-    let stuck =
-        wire::clock::timeout(&clock, Duration::from_secs(4), hosts.put_some(&writer, 20..21));
-    assert!(stuck.await.is_err(), "{before:?}");
-    hosts.isolate(next, false);
-    hosts.isolate(leading, false);
-    hosts.put_some(&writer, 21..25).await;
-    for number in (0..20).chain(21..25) {
-        assert!(hosts.has(&format!("o{number}")).await, "{number}");
-    }
-    let check = hosts.client.check().await.expect("checked");
-    assert!(check.is_clean() && check.replicas.len() == 3, "{check:?}");
-    hosts.stop_all().await;
-}
-
-/// A leader that was just cut off may answer what a quorum confirmed before.
-fn lonely_before(clock: &SystemClock) -> bool {
-    clock.monotonic() < Duration::from_millis(50)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_lead_is_handed_over_when_asked_and_before_a_stop() {
-    let (mut hosts, writer) = three().await;
-    let before = hosts.leader().await.expect("leads");
-    let clock = SystemClock::new();
-    let now = hosts.client.transfer(None).await.expect("handed over");
-    assert_ne!(now, before.replica);
-    assert!(clock.monotonic() < Duration::from_secs(2), "{:?}", clock.monotonic());
-    let back = hosts.client.transfer(Some(before.replica)).await.expect("handed back");
-    assert_eq!(back, before.replica);
-    assert_eq!(
-        hosts.client.transfer(Some(ReplicaId(99))).await,
-        Err(model::query::MetadataError::Unavailable)
-    );
-    let longest = hosts.put_some(&writer, 10..15).await;
-    assert!(longest < Duration::from_secs(1), "a refused transfer stops nothing: {longest:?}");
-    // A planned stop of the leader's process costs no election.
-    let leading = hosts.leading().await;
-    let keeper = hosts.hosts[leading - 1].keeper.take().expect("runs");
-    let ((), longest) = tokio::join!(keeper.shutdown(), hosts.put_some(&writer, 15..40));
-    assert!(longest < Duration::from_secs(1), "{longest:?}");
-    hosts.stop_all().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_transfer_to_a_replica_that_dies_is_given_up() {
-    let (mut hosts, writer) = three().await;
-    let leading = hosts.leading().await;
-    let heir = (1..=3).find(|number| *number != leading).expect("another");
-    let id = hosts.replicas_of(heir)[0];
-    // It is heard of still, but the request to take the lead never arrives.
-    hosts.isolate(heir, true);
-    let refused = hosts.client.transfer(Some(id)).await;
-    assert!(refused.is_err() || refused.is_ok_and(|leader| leader != id), "{refused:?}");
-    let longest = hosts.put_some(&writer, 10..20).await;
-    assert!(longest < Duration::from_secs(4), "{longest:?}");
-    hosts.isolate(heir, false);
-    hosts.stop_all().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_grown_server_spreads_over_three_nodes() {
-    let mut hosts = Hosts::found(5).await;
-    hosts.until_voters(&[(1, 5)]).await;
-    let writer = hosts.writer().await;
-    create_bucket(&writer).await;
-    hosts.put_some(&writer, 0..20).await;
-    hosts.join().await;
-    hosts.put_some(&writer, 20..25).await;
-    hosts.join().await;
-    hosts.until_voters(&[(1, 1), (2, 1), (3, 1)]).await;
-    hosts.put_some(&writer, 25..30).await;
-    for number in 0..30 {
-        assert!(hosts.has(&format!("o{number}")).await, "{number}");
-    }
-    hosts
-        .until("the surplus wiped", async |hosts| {
-            let holds = |disk: usize| hosts.directory(1, disk).join("metadata/identity").exists();
-            (0..5).filter(|disk| holds(*disk)).count() == 1
-        })
-        .await;
-    let check = hosts.client.check().await.expect("checked");
-    assert!(check.is_clean() && check.replicas.len() == 3, "{check:?}");
-    // The whole first node may go now.
-    hosts.stop(1).await;
-    let longest = hosts.put_some(&writer, 30..35).await;
-    assert!(longest < Duration::from_secs(4), "{longest:?}");
-    hosts.stop_all().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lost_disk_of_a_node_is_filled_again_under_a_new_id() {
-    let (mut hosts, writer) = three().await;
-    for number in [hosts.leading().await % 3 + 1, hosts.leading().await] {
-        let lost = hosts.replicas_of(number);
-        let path = hosts.directory(number, 0);
-        crate::harness::TestCluster::delete(&path);
-        hosts.put_some(&writer, 10..15).await;
-        std::fs::create_dir(&path).expect("made");
-        hosts.until_voters(&[(1, 1), (2, 1), (3, 1)]).await;
-        assert_ne!(hosts.replicas_of(number), lost);
-        let check = hosts.client.check().await.expect("checked");
-        assert!(check.is_clean() && check.replicas.len() == 3, "{check:?}");
-    }
-    hosts.stop_all().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_is_removed_and_another_node_takes_its_place() {
-    let (mut hosts, writer) = three().await;
-    // A fourth has no need to keep one, until it is asked to.
-    hosts.join().await;
-    let id = hosts.client.add_replica(NodeId(4)).await.expect("asked");
-    hosts.until("a spare", async |hosts| !hosts.replicas_of(4).is_empty()).await;
-    assert_ne!(hosts.replicas_of(4), [id]);
-    hosts.until("placed", async |hosts| hosts.map().await.replicas.len() == 4).await;
-    assert_eq!(hosts.leader().await.expect("leads").voters.len(), 3);
-    // A node stops for good.
-    let leaving = hosts.replicas_of(3)[0];
-    hosts.stop(3).await;
-    let refused = hosts.propose(Command::RemoveNode { node: NodeId(3) }).await;
-    assert!(matches!(refused, Outcome::Refused(_)));
-    assert_eq!(hosts.propose(Command::ForgetReplica { replica: leaving }).await, Outcome::Done);
-    assert_eq!(hosts.propose(Command::RemoveNode { node: NodeId(3) }).await, Outcome::Done);
-    hosts.until_voters(&[(1, 1), (2, 1), (4, 1)]).await;
-    hosts.put_some(&writer, 10..20).await;
-    // If it comes back nevertheless, it has no say, and what it had is wiped.
-    hosts.start(3, 1, MayFound::No).await;
-    hosts.until("gone", async |hosts| hosts.replicas_of(3).is_empty()).await;
-    hosts.until_voters(&[(1, 1), (2, 1), (4, 1)]).await;
-    hosts.stop_all().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_damaged_replica_comes_back_under_a_new_id() {
-    let (mut hosts, writer) = three().await;
-    hosts.put_some(&writer, 10..40).await;
-    for file in ["identity", "state.redb", "raft-log/hard-state", "raft-log/0000000000000001.log"] {
-        let number = hosts.leading().await % 3 + 1;
-        let lost = hosts.replicas_of(number);
-        hosts.stop(number).await;
-        let path = hosts.directory(number, 0).join("metadata").join(file);
-        let mut content = std::fs::read(&path).expect("read");
-        if file == "state.redb" {
-            for page in content.chunks_mut(4096).skip(1).filter(|page| page[100] != 0) {
-                page[100] ^= 0x40;
-            }
-        } else {
-            content[if file.ends_with("log") { 140 } else { 20 }] ^= 4;
-        }
-        std::fs::write(&path, content).expect("written");
-        hosts.start(number as u8, 1, MayFound::No).await;
-        hosts.until_voters(&[(1, 1), (2, 1), (3, 1)]).await;
-        assert_ne!(hosts.replicas_of(number), lost, "{file}");
-        let check = hosts.client.check().await.expect("checked");
-        assert!(check.is_clean() && check.replicas.len() == 3, "{file}: {check:?}");
-    }
-    for number in 0..40 {
-        assert!(hosts.has(&format!("o{number}")).await, "{number}");
-    }
-    hosts.stop_all().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_leaves_a_leader_that_it_can_no_longer_reach() {
-    let (mut hosts, _) = three().await;
-    let leading = hosts.leading().await;
-    let other = leading % 3 + 1;
-    let client = Arc::new(hosts.client_of(other));
-    let writer = Writer::open(client, "other").await.expect("opened");
-    hosts.put_some(&writer, 10..12).await;
-    // What is sent to the leader vanishes: nothing tells the client that it is gone.
-    hosts.isolate(leading, true);
-    let longest = hosts.put_some(&writer, 12..15).await;
-    assert!(longest < Duration::from_secs(4), "{longest:?}");
-    hosts.isolate(leading, false);
-    hosts.until_voters(&[(1, 1), (2, 1), (3, 1)]).await;
-    hosts.stop_all().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_nodes_restart_at_once() {
-    let (mut hosts, _) = three().await;
-    hosts.stop_all().await;
-    for number in 1..=3 {
-        hosts.start(number, 1, MayFound::No).await;
-    }
-    for number in 0..10 {
-        assert!(hosts.has(&format!("o{number}")).await, "{number}");
-    }
-    hosts.until_voters(&[(1, 1), (2, 1), (3, 1)]).await;
-    let ids: Vec<u64> = hosts.map().await.replicas.iter().map(|place| place.replica.0).collect();
-    assert_eq!(ids.len(), 3);
-    assert_eq!(ids[0], 1, "nobody was replaced: {ids:?}");
-    hosts.stop_all().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn commands_take_effect_once_over_a_network_that_loses_messages() {
-    let (mut hosts, writer) = three().await;
-    hosts.set_faults(NetworkFaults {
-        requests_lost_per_mille: 50,
-        answers_lost_per_mille: 50,
-        delay_max: Duration::from_millis(10),
-    });
-    let lossy = Arc::new(hosts.client_of(2));
-    let spoilt = Writer::open(lossy, "other").await.expect("opened");
-    let map = hosts.first_map().await;
-    for number in 100..140 {
-        put(&spoilt, &map, &format!("o{number}"), number).await;
-    }
-    hosts.set_faults(NetworkFaults::default());
-    for number in 100..140 {
-        assert!(hosts.has(&format!("o{number}")).await, "{number}");
-    }
-    assert_eq!(hosts.leader().await.expect("leads").objects, 50);
-    drop(writer);
-    let check = hosts.client.check().await.expect("checked");
-    assert!(check.is_clean() && check.replicas.len() == 3, "{check:?}");
-    hosts.stop_all().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_follower_is_waited_for_before_the_log_forgets_what_it_needs() {
-    let (mut hosts, writer) = three().await;
-    let leading = hosts.leading().await;
-    let slow = leading % 3 + 1;
-    let id = hosts.replicas_of(slow)[0];
-    let leader = hosts.replicas_of(leading)[0];
-    let how = Arc::clone(&hosts.hosts[slow - 1].doors.slow);
-    how.entries_ms.store(800, Ordering::Relaxed);
-    let ask = || {
-        let command = Command::QueueRepair { lacking: Vec::new() };
-        let envelope = CommandEnvelope {
-            id: CommandId::default(),
-            acknowledged_below: 0,
-            proposed: Timestamp(1),
-            command,
-        };
-        let request = MetadataRequest::Propose(vec![envelope]);
-        hosts.service.call(Peer(leader.0), request, Duration::from_secs(10))
-    };
-    let refused = |answer: &Result<MetadataResponse, NetworkError>| {
-        matches!(answer, Ok(MetadataResponse::Failed(MetadataError::Overloaded)))
-    };
-    // More entries at once than the queue of proposals would make of them.
-    let raft = hosts.hosts[leading - 1].keeper.as_ref().expect("runs").replicas()[0].raft().clone();
-    for _ in 0..11 {
-        let writes = (0..300).map(|_| raft.client_write(Batch::new(Vec::new(), &[])));
-        for written in futures_util::future::join_all(writes).await {
-            written.expect("committed");
-        }
-    }
-    let clock = SystemClock::new();
-    let mut answer = ask().await;
-    while !refused(&answer) {
-        assert!(matches!(answer, Ok(MetadataResponse::Outcomes(_))), "{answer:?}");
-        assert!(clock.monotonic() < Duration::from_secs(5), "never refused");
-        answer = ask().await;
-    }
-    let lag = async |hosts: &Hosts| {
-        let of = async |id| hosts.client.status(id).await.expect("told").last_log_index;
-        of(leader).await.saturating_sub(of(id).await)
-    };
-    let found = lag(&hosts).await;
-    assert!(found > 1500 && found < metadata::limits::LOG_ENTRIES_KEPT, "{found}");
-    // It is as fast as the others again, and has caught up without a snapshot.
-    how.entries_ms.store(0, Ordering::Relaxed);
-    hosts.put_some(&writer, 10..12).await;
-    hosts.until("caught up", async |hosts| lag(hosts).await < 5).await;
-    assert_eq!(how.pieces.load(Ordering::Relaxed), 0);
-    assert_eq!(hosts.replicas_of(slow), [id]);
-    hosts.stop_all().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_snapshot_on_its_way_stops_nobody() {
-    let (mut hosts, writer) = three().await;
-    let map = hosts.first_map().await;
-    for many in 0..20u64 {
-        let puts = (0..100).map(|one| {
-            let (writer, map) = (&writer, &map);
-            async move {
-                let number = 1000 + many * 100 + one;
-                put(writer, map, &format!("{number:0900}"), number).await
-            }
-        });
-        futures_util::future::join_all(puts).await;
-    }
-    for host in &hosts.hosts {
-        for replica in host.keeper.as_ref().expect("runs").replicas() {
-            replica.raft().trigger().snapshot().await.expect("asked");
-        }
-    }
-    hosts
-        .until("snapshots", async |hosts| {
-            let leader = hosts.leader().await.expect("leads");
-            leader.snapshot_index + 50 > leader.last_log_index
-        })
-        .await;
-    for host in &hosts.hosts {
-        for replica in host.keeper.as_ref().expect("runs").replicas() {
-            let covered = hosts.client.status(replica.id()).await.expect("told").snapshot_index;
-            replica.raft().trigger().purge_log(covered).await.expect("asked");
-        }
-    }
-    // The fourth gets a snapshot over a line of 2 MiB/s.
-    hosts.join().await;
-    let how = Arc::clone(&hosts.hosts[3].doors.slow);
-    how.pieces_ms.store(500, Ordering::Relaxed);
-    hosts.client.add_replica(NodeId(4)).await.expect("asked");
-    hosts.until("it begins", async |_| how.pieces.load(Ordering::Relaxed) > 0).await;
-    let mut longest = Duration::ZERO;
-    let mut number = 10;
-    while how.pieces.load(Ordering::Relaxed) < 3 {
-        longest = longest.max(hosts.put_some(&writer, number..number + 1).await);
-        number += 1;
-    }
-    assert!(longest < Duration::from_secs(1), "{longest:?}");
-    assert!(number > 12, "commits went on: {number}");
-    hosts
-        .until("it has all", async |hosts| {
-            let [id] = hosts.replicas_of(4)[..] else { return false };
-            let Some(leader) = hosts.leader().await else { return false };
-            let status = hosts.client.status(id).await;
-            status.is_ok_and(|status| status.last_applied_index + 5 > leader.last_log_index)
-        })
-        .await;
-    let check = hosts.client.check().await.expect("checked");
-    assert!(check.is_clean() && check.replicas.len() == 4, "{check:?}");
-    hosts.stop_all().await;
 }

@@ -63,7 +63,7 @@ impl World {
         self.next += 1;
         let id = ExtentId { pg: PgId(0), session: SessionId(1), sequence: self.next };
         let missing = SlotSet(if entropy.below(5) == 0 { 0b10_0001 } else { 0 });
-        Extent { id, coding: Coding::parse("4+2").expect("valid"), length, missing }
+        Extent { id, coding: Coding::parse("4+2").expect("valid"), length, missing, epoch: 0 }
     }
 
     fn new_manifest(&mut self) -> ManifestId {
@@ -200,7 +200,13 @@ impl World {
         for _ in 0..4 {
             let extent = self.any_extent(entropy);
             let slots = SlotSet(entropy.below(64) as u32);
-            repaired.push(RepairedExtent { extent, slots });
+            repaired.push(RepairedExtent {
+                extent,
+                slots,
+                epoch: u64::MAX,
+                moving_to: None,
+                since: Timestamp::default(),
+            });
             if let Some(known) = self.ever.get_mut(&extent) {
                 known.missing = known.missing.without(slots);
             }
@@ -686,7 +692,13 @@ fn repaired_slots_leave_the_queue_and_no_others() {
     bare.apply(commit("a", &object, WriteCondition::Always));
     assert_eq!(bare.queue()[&id], (128, SlotSet(0b11)));
     let repaired = |extent, slots| Command::ShardsRepaired {
-        repaired: vec![RepairedExtent { extent, slots: SlotSet(slots) }],
+        repaired: vec![RepairedExtent {
+            extent,
+            slots: SlotSet(slots),
+            epoch: u64::MAX,
+            moving_to: None,
+            since: Timestamp::default(),
+        }],
     };
     // A slot that lacks nothing, and an extent that isn't there.
     let digests = bare.digests.0[TableId::Repair as usize];

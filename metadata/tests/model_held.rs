@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use metadata::tables::{TableId, held};
-use model::cluster_map::{ClusterMap, Disk, DiskState, Pg};
+use model::cluster_map::{ClusterMap, Disk, DiskState, Pg, Standing};
 use model::coding::Coding;
 use model::command::{
     Command, CommitObject, CompleteUpload, Outcome, PutPart, Refusal, WriteCondition,
@@ -49,7 +49,7 @@ fn restored() -> Bare {
 fn extent(session: u64, sequence: u32, length: u64) -> Extent {
     let id = ExtentId { pg: PgId(3), session: SessionId(session), sequence };
     let coding = Coding::parse("4+2").expect("valid");
-    Extent { id, coding, length, missing: SlotSet::default() }
+    Extent { id, coding, length, missing: SlotSet::default(), epoch: 0 }
 }
 
 fn part(number: u16, extents: Vec<Extent>) -> Part {
@@ -306,6 +306,7 @@ fn disks_and_groups_come_back_under_their_numbers() {
         weight: 1,
         state: DiskState::Up,
         path: String::new(),
+        standing: Standing::default(),
     };
     let adopt = |bare: &mut Bare, disk: Disk| bare.apply(Command::AdoptDisk(disk));
     // Known by its uuid; another's number; above all that may come back; no number.
@@ -331,8 +332,7 @@ fn disks_and_groups_come_back_under_their_numbers() {
 
     let next = known.pgs.len() as u32;
     let coding = known.coding;
-    let group =
-        |id: u32, disks: [u32; 6]| Pg { id: PgId(id), coding, disks: disks.map(DiskId).to_vec() };
+    let group = |id: u32, disks: [u32; 6]| Pg::new(PgId(id), coding, disks.map(DiskId).to_vec());
     let pgs = |pgs: Vec<Pg>| Command::AdoptPgs { pgs };
     let invalid = refused(Refusal::InvalidCommand);
     let gap = group(next + 1, [1, 2, 3, 4, 5, 9]);

@@ -8,7 +8,10 @@ use metadata::tables::trust::{self, TrustRecord};
 use model::cluster_map::{ClusterMap, DiskState};
 use model::command::{Command, CommandId, Outcome, Refusal};
 use model::ids::{DiskId, DiskUuid, NodeId, NodeUuid, ReplicaId, SessionId, TokenId};
-use model::node::{Authority, Job, JoinToken, Lease, NodeRegistration, ReplicaPlace, Roles};
+use model::moves::{MoveReason, SlotMove};
+use model::node::{
+    Authority, FEATURE_LEVEL, Job, JoinToken, Lease, NodeRegistration, ReplicaPlace, Roles,
+};
 use model::query::{Answer, Query};
 use model::time::Timestamp;
 use wire::entropy::{Entropy, SeededEntropy};
@@ -27,6 +30,11 @@ fn node(uuid: u8, roles: Roles) -> NodeRegistration {
     }
 }
 
+/// The same, of this release.
+fn fresh(uuid: u8, roles: Roles) -> NodeRegistration {
+    NodeRegistration { level: FEATURE_LEVEL, ..node(uuid, roles) }
+}
+
 fn token(id: u8, roles: Roles, expires: u64, uses_left: u32) -> JoinToken {
     JoinToken {
         id: TokenId([id; 16]),
@@ -38,7 +46,17 @@ fn token(id: u8, roles: Roles, expires: u64, uses_left: u32) -> JoinToken {
 }
 
 fn join(token: u8, secret: u8, node: NodeRegistration) -> Command {
-    Command::JoinNode { token: TokenId([token; 16]), secret_sha256: vec![secret; 32].into(), node }
+    come(token, secret, node, None)
+}
+
+/// The same, of one that has proven to be a node.
+fn come(token: u8, secret: u8, node: NodeRegistration, proven: Option<u32>) -> Command {
+    Command::JoinNode {
+        token: TokenId([token; 16]),
+        secret_sha256: vec![secret; 32].into(),
+        node,
+        proven: proven.map(NodeId),
+    }
 }
 
 fn map(bare: &Bare) -> ClusterMap {
@@ -56,7 +74,7 @@ fn place(replica: u64, node: u32) -> Command {
 }
 
 fn forget(replica: u64) -> Command {
-    Command::ForgetReplica { replica: ReplicaId(replica) }
+    Command::ForgetReplica { replica: ReplicaId(replica), taken_from: None }
 }
 
 #[test]
@@ -115,6 +133,78 @@ fn tokens_let_in_what_they_say_as_often_as_they_say() {
 }
 
 #[test]
+fn no_token_makes_anybody_a_node_that_is_there_already() {
+    let mut bare = Bare::new();
+    bare.apply(Command::RegisterNode(fresh(1, Roles::ALL)));
+    bare.apply(Command::CreateToken(token(1, Roles::ALL, NEVER, 1)));
+    bare.apply(Command::CreateToken(token(2, Roles::ALL, NEVER, 2)));
+    let second = Outcome::NodeRegistered(NodeId(2));
+    assert_eq!(bare.apply(join(1, 1, fresh(2, Roles::GATEWAY))), second);
+    let before = map(&bare);
+    let invalid = || refused(Refusal::TokenInvalid);
+    // By a token that has uses left, but did not let it in.
+    let elsewhere = NodeRegistration { address: "thief:1".to_owned(), ..fresh(2, Roles::GATEWAY) };
+    assert_eq!(bare.apply(join(2, 2, elsewhere.clone())), invalid());
+    assert_eq!(bare.apply(join(2, 2, fresh(1, Roles::ALL))), invalid(), "the founder");
+    // By one that proves to be another node.
+    assert_eq!(bare.apply(come(2, 2, elsewhere, Some(1))), refused(Refusal::NoSuchNode));
+    assert_eq!(map(&bare), before);
+    // A node that nobody ever let in can't have been one.
+    assert_eq!(
+        bare.apply(come(2, 2, fresh(7, Roles::GATEWAY), Some(7))),
+        refused(Refusal::NotHeld)
+    );
+    let record: TrustRecord = bare.view().get(trust::KEY).expect("read").expect("there");
+    assert_eq!(record.tokens[1].token.uses_left, 2, "refusals use nothing up");
+}
+
+#[test]
+fn a_node_that_proves_to_be_itself_comes_back_under_its_number() {
+    let mut bare = Bare::new();
+    bare.apply(Command::RegisterNode(fresh(1, Roles::ALL)));
+    bare.apply(Command::CreateToken(token(1, Roles::GATEWAY, NEVER, 1)));
+    bare.apply(join(1, 1, fresh(2, Roles::GATEWAY)));
+    bare.apply(Command::CreateToken(token(2, Roles::GATEWAY, NEVER, 1)));
+    let second = Outcome::NodeRegistered(NodeId(2));
+    let moved = NodeRegistration { address: "new:1".to_owned(), ..fresh(2, Roles::GATEWAY) };
+    for _ in 0..2 {
+        assert_eq!(bare.apply(come(2, 2, moved.clone(), Some(2))), second, "a retry is free");
+    }
+    assert_eq!(map(&bare).node(NodeId(2)).expect("there").registration, moved);
+    // It takes a use, as every node does.
+    assert_eq!(bare.apply(join(2, 2, fresh(3, Roles::GATEWAY))), refused(Refusal::TokenInvalid));
+    // And a token for what it is.
+    bare.apply(Command::CreateToken(token(3, Roles::STORAGE_NODE, NEVER, 1)));
+    let less = come(3, 3, fresh(2, Roles::GATEWAY), Some(2));
+    assert_eq!(bare.apply(less), refused(Refusal::TokenInvalid));
+    // Once removed, it doesn't come back, whatever it proves and whoever let it in.
+    bare.apply(Command::RemoveNode { node: NodeId(2) });
+    bare.apply(Command::CreateToken(token(4, Roles::GATEWAY, NEVER, 1)));
+    for command in [come(4, 4, moved.clone(), Some(2)), come(2, 2, moved.clone(), Some(2))] {
+        assert_eq!(bare.apply(command), refused(Refusal::NoSuchNode));
+    }
+    assert_eq!(bare.apply(join(2, 2, moved)), refused(Refusal::NoSuchNode));
+}
+
+#[test]
+fn a_cluster_of_the_release_before_decides_as_that_did() {
+    let mut bare = Bare::new();
+    bare.apply(Command::RegisterNode(node(1, Roles::ALL)));
+    bare.apply(Command::CreateToken(token(1, Roles::ALL, NEVER, 1)));
+    bare.apply(Command::CreateToken(token(2, Roles::ALL, NEVER, 1)));
+    let second = Outcome::NodeRegistered(NodeId(2));
+    assert_eq!(bare.apply(join(1, 1, fresh(2, Roles::GATEWAY))), second);
+    assert_eq!(map(&bare).level, 1);
+    assert_eq!(bare.apply(join(2, 2, fresh(2, Roles::GATEWAY))), second);
+    // Once all nodes have it, all are asked.
+    bare.apply(Command::RegisterNode(fresh(1, Roles::ALL)));
+    assert_eq!(map(&bare).level, FEATURE_LEVEL);
+    bare.apply(Command::CreateToken(token(3, Roles::ALL, NEVER, 1)));
+    let again = bare.apply(join(3, 3, fresh(2, Roles::GATEWAY)));
+    assert_eq!(again, refused(Refusal::TokenInvalid));
+}
+
+#[test]
 fn an_expired_token_lets_nobody_in_and_is_forgotten() {
     let mut bare = Bare::new();
     bare.apply(Command::RegisterNode(node(1, Roles::ALL)));
@@ -156,6 +246,61 @@ fn a_removed_node_stays_away() {
     assert_eq!(bare.apply(place(3, 3)), Outcome::Done);
     assert_eq!(bare.apply(forget(2)), Outcome::Done);
     assert_eq!(bare.apply(remove(1)), Outcome::Done);
+}
+
+#[test]
+fn a_node_whose_disks_are_drained_and_empty_can_be_removed() {
+    let mut bare = Bare::new();
+    bare.apply(Command::RegisterNode(fresh(1, Roles::ALL)));
+    bare.apply(Command::CreateToken(token(1, Roles::ALL, NEVER, 5)));
+    bare.apply(join(1, 1, fresh(2, Roles::STORAGE_NODE)));
+    let disk = Command::RegisterDisk {
+        uuid: DiskUuid([9; 16]),
+        node: NodeId(2),
+        rack: String::new(),
+        zone: String::new(),
+        weight: 7,
+        path: "/nine".to_owned(),
+    };
+    assert_eq!(bare.apply(disk), Outcome::DiskRegistered(DiskId(7)));
+    let remove = |node| Command::RemoveNode { node: NodeId(node) };
+    let drain = |disk| Command::DrainDisk { disk: DiskId(disk), is_draining: true };
+    assert_eq!(bare.apply(remove(2)), refused(Refusal::NodeInUse), "its disk may get slots");
+    // The one that has no slots first: what is drained later must not give it any.
+    for disk in [7, 1, 2, 3, 4, 5, 6] {
+        assert_eq!(bare.apply(drain(disk)), Outcome::Done);
+    }
+    assert_eq!(bare.apply(remove(1)), refused(Refusal::NodeInUse), "its disks have slots");
+    // A slot on its way to a disk keeps it, too.
+    let mut moving = map(&bare);
+    let to = DiskId(7);
+    let begun = SlotMove { slot: 0, to, reason: MoveReason::Balance, since: Timestamp(1) };
+    moving.pgs[0].moves.push(begun);
+    let before = map(&bare);
+    bare.memory.set_map(moving);
+    assert_eq!(bare.apply(remove(2)), refused(Refusal::NodeInUse));
+    bare.memory.set_map(before);
+    assert_eq!(bare.apply(remove(2)), Outcome::Done);
+    let left = map(&bare).disk(DiskId(7)).expect("remembered").clone();
+    assert_eq!((left.state, left.standing.is_given_up), (DiskState::Out, true));
+}
+
+#[test]
+fn what_not_every_node_knows_is_refused() {
+    let mut bare = Bare::new();
+    // A store that is alone knows what it proposes.
+    assert_eq!(bare.apply(Command::AllocateReplica), Outcome::ReplicaAllocated(ReplicaId(4)));
+    let at = |level| NodeRegistration { level, ..node(1, Roles::ALL) };
+    bare.apply(Command::RegisterNode(at(0)));
+    let before = map(&bare);
+    assert_eq!(bare.apply(Command::AllocateReplica), refused(Refusal::LevelTooLow));
+    let down = Command::SetDiskState { disk: DiskId(1), state: DiskState::Down };
+    assert_eq!(bare.apply(down.clone()), refused(Refusal::LevelTooLow));
+    assert_eq!(map(&bare), before);
+    // What raises the level is never refused for it.
+    assert_eq!(bare.apply(Command::RegisterNode(at(1))), Outcome::NodeRegistered(NodeId(1)));
+    assert_eq!(bare.apply(Command::AllocateReplica), Outcome::ReplicaAllocated(ReplicaId(5)));
+    assert_eq!(bare.apply(down), Outcome::Done);
 }
 
 #[test]
@@ -293,7 +438,7 @@ fn a_lease_needs_a_session_and_a_bound() {
 }
 
 #[test]
-fn trust_is_told_without_what_was_used_up() {
+fn trust_is_told_with_what_was_used_up() {
     let (_root, machine) = crate::snapshots::machine();
     let coding = model::coding::Coding::parse("4+2").expect("valid");
     let commands = vec![
@@ -311,7 +456,8 @@ fn trust_is_told_without_what_was_used_up() {
     let answer = metadata::read::answer(&machine, &Query::Trust).expect("read");
     let Answer::Trust(trust) = answer else { panic!("{answer:?}") };
     assert!(trust.authority.is_some());
-    assert_eq!(trust.tokens, [token(2, Roles::GATEWAY, NEVER, 7)]);
+    let used_up = token(1, Roles::ALL, NEVER, 0);
+    assert_eq!(trust.tokens, [used_up, token(2, Roles::GATEWAY, NEVER, 7)]);
     assert_eq!(machine.directory().map.as_ref().expect("made").nodes.len(), 2);
 }
 

@@ -35,7 +35,7 @@ impl World {
         let pg = map.open_pgs(&[])[0].clone();
         let session = self.writer.session().await.expect("open");
         let id = session.next_extent(pg.id).expect("left");
-        Extent { id, coding: pg.coding, length, missing: SlotSet::default() }
+        Extent { id, coding: pg.coding, length, missing: SlotSet::default(), epoch: 0 }
     }
 
     async fn propose(&self, command: Command) -> Outcome {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use metadata::backup::{
     BackupError, BackupFile, RestoreError, RestoreSettings, RestoredReplica, found_for_recovery,
@@ -41,14 +42,23 @@ pub fn world() -> World {
     World { cluster: CLUSTER, raft_network, clock }
 }
 
-async fn backup_of(cluster: &TestCluster) -> Vec<u8> {
+pub async fn backup_of(cluster: &TestCluster) -> Vec<u8> {
     let mut sink = Memory::default();
     cluster.client.backup(&mut sink).await.expect("taken");
     sink.0
 }
 
 /// Restores into the first directory of a cluster whose replicas are all lost, and starts it.
-async fn restore_all(cluster: &mut TestCluster, bytes: &[u8]) -> RestoredReplica {
+pub async fn restore_all(cluster: &mut TestCluster, bytes: &[u8]) -> RestoredReplica {
+    restore_all_by(cluster, bytes, &settings()).await
+}
+
+/// The same by another clock.
+async fn restore_all_by(
+    cluster: &mut TestCluster,
+    bytes: &[u8],
+    settings: &RestoreSettings,
+) -> RestoredReplica {
     cluster.stop().await;
     for at in 0..cluster.disks {
         wipe(&*disk(&cluster.disk_path(at))).expect("wiped");
@@ -56,7 +66,7 @@ async fn restore_all(cluster: &mut TestCluster, bytes: &[u8]) -> RestoredReplica
     let root = tempfile::tempdir().expect("made");
     let backup = BackupFile::open(file(root.path(), bytes)).expect("sound");
     let first = disk(&cluster.disk_path(0));
-    let restored = restore(backup, &first, &settings()).await.expect("restored");
+    let restored = restore(backup, &first, settings).await.expect("restored");
     cluster.restart().await;
     restored
 }
@@ -94,7 +104,7 @@ async fn states(cluster: &TestCluster, extents: &[ExtentId]) -> Vec<ExtentState>
     }
 }
 
-async fn held(cluster: &TestCluster) -> Option<Held> {
+pub async fn held(cluster: &TestCluster) -> Option<Held> {
     match cluster.client.query(Query::Held).await.expect("answered") {
         Answer::Held(held) => held,
         other => panic!("{other:?}"),
@@ -254,9 +264,12 @@ async fn a_backup_may_be_restored_again_and_again() {
     put(&writer, &cluster.map().await, "b", 2).await;
     // A backup of what is held holds both.
     let second = backup_of(&cluster).await;
-    let clock = SystemClock::new();
-    clock.sleep(std::time::Duration::from_millis(1100)).await;
-    let again = restore_all(&mut cluster, &bytes).await;
+    // Two seconds later: numbers are made from whole ones.
+    let later = SimulatedClock::new();
+    later.advance(Duration::from_nanos(SystemClock::new().now().as_nanos()));
+    later.advance(Duration::from_secs(2));
+    let later = RestoreSettings { clock: Arc::new(later), ..settings() };
+    let again = restore_all_by(&mut cluster, &bytes, &later).await;
     assert!(again.replica > first.replica && again.held.until() > between);
     assert!(again.held.covers(between));
     assert_eq!(listing(&cluster).await.len(), 1);

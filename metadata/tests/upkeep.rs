@@ -80,7 +80,13 @@ async fn the_queue_is_paged_by_urgency_and_empties() {
     }
     let repaired = lacking
         .iter()
-        .map(|item| RepairedExtent { extent: item.extent, slots: item.slots })
+        .map(|item| RepairedExtent {
+            extent: item.extent,
+            slots: item.slots,
+            epoch: u64::MAX,
+            moving_to: None,
+            since: model::time::Timestamp::default(),
+        })
         .collect();
     let outcome = writer.propose(Command::ShardsRepaired { repaired }).await;
     assert_eq!(outcome, Ok(Outcome::Done));

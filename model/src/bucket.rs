@@ -2,6 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
+use crate::class::RecodeOrder;
 use crate::ids::BucketId;
 use crate::names::BucketName;
 use crate::time::Timestamp;
@@ -24,4 +25,7 @@ pub struct Bucket {
     /// The location constraint it was made with; empty for the default region.
     #[n(4)]
     pub location: String,
+    /// What it holds is being brought to a storage class.
+    #[n(5)]
+    pub recode: Option<RecodeOrder>,
 }

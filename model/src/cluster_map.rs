@@ -1,10 +1,16 @@
 //! The cluster map: disks with their state, and the placement groups, under one epoch.
 
+use std::time::Duration;
+
 use minicbor::{Decode, Encode};
 
+use crate::class::StorageClass;
 use crate::coding::Coding;
+use crate::extent::SlotSet;
 use crate::ids::{ClusterId, DiskId, DiskUuid, ExtentId, NodeId, PgId, ReplicaId};
+use crate::moves::{SlotMove, SlotMoved};
 use crate::node::{Node, ReplicaPlace};
+use crate::time::Timestamp;
 
 /// Where a disk stands in the cluster's eyes. The storage node's own view is
 /// [`crate::shard::DiskHealth`].
@@ -64,6 +70,41 @@ pub struct Disk {
     /// Where it is on its node, for people.
     #[n(7)]
     pub path: String,
+    /// What an operator, or its own behaviour, adds to that.
+    #[n(8)]
+    #[cbor(skip_if = "crate::encoding::is_default")]
+    pub standing: Standing,
+}
+
+impl Disk {
+    /// Its share of the data, relative to other disks: 0 for a disk that is to be empty.
+    pub fn share(&self) -> u32 {
+        if self.standing.is_draining || self.state == DiskState::Out {
+            return 0;
+        }
+        self.standing.weight.unwrap_or(self.weight)
+    }
+}
+
+/// What is known of a disk beside what its node says of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Standing {
+    /// An operator wants it empty: its slots move to other disks, and no new extents come.
+    #[n(0)]
+    pub is_draining: bool,
+    /// The share that an operator gave it in place of its weight.
+    #[n(1)]
+    pub weight: Option<u32>,
+    /// Since when it is in its state; the beginning of time when that was before this was kept.
+    #[n(2)]
+    pub since: Timestamp,
+    /// How often it went down of late: one more each time, one less for every hour that it stayed
+    /// up. Who comes and goes waits longer before it takes writes again.
+    #[n(3)]
+    pub flaps: u32,
+    /// An operator gave it up: it stays out, whatever its node says.
+    #[n(4)]
+    pub is_given_up: bool,
 }
 
 /// One placement group: an ordered list of disks, one per shard slot.
@@ -78,6 +119,31 @@ pub struct Pg {
     /// The disk of each slot.
     #[n(2)]
     pub disks: Vec<DiskId>,
+    /// Slots on their way to another disk. Meanwhile the group takes no new extents.
+    #[n(3)]
+    #[cbor(skip_if = "crate::encoding::is_default")]
+    pub moves: Vec<SlotMove>,
+    /// Slots that were on another disk before.
+    #[n(4)]
+    #[cbor(skip_if = "crate::encoding::is_default")]
+    pub moved: Vec<SlotMoved>,
+}
+
+impl Pg {
+    /// A group in which nothing ever moved.
+    pub const fn new(id: PgId, coding: Coding, disks: Vec<DiskId>) -> Self {
+        Self { id, coding, disks, moves: Vec::new(), moved: Vec::new() }
+    }
+
+    /// The move of a slot, while it is under way.
+    pub fn move_of(&self, slot: u8) -> Option<&SlotMove> {
+        self.moves.iter().find(|under_way| under_way.slot == slot)
+    }
+
+    /// The epoch since which a slot is on its disk; 0 for one that never moved.
+    pub fn settled_at(&self, slot: u8) -> u64 {
+        self.moved.iter().find(|moved| moved.slot == slot).map_or(0, |moved| moved.epoch)
+    }
 }
 
 /// The cluster map.
@@ -89,7 +155,7 @@ pub struct ClusterMap {
     /// Whose map it is.
     #[n(1)]
     pub cluster: ClusterId,
-    /// The coding that writes should have, when enough disks are up.
+    /// The coding that writes of class `STANDARD` should have, when enough disks are up.
     #[n(2)]
     pub coding: Coding,
     /// All disks that ever were, ascending by id.
@@ -115,6 +181,73 @@ pub struct ClusterMap {
     #[n(8)]
     #[cbor(default)]
     pub last_node: NodeId,
+    /// How the cluster keeps itself whole, as its operators want it.
+    #[n(9)]
+    #[cbor(skip_if = "crate::encoding::is_default")]
+    pub upkeep: UpkeepWish,
+    /// Health codes that operators don't want to hear of for a while.
+    #[n(10)]
+    #[cbor(skip_if = "crate::encoding::is_default")]
+    pub mutes: Vec<Mute>,
+    /// Nodes whose metadata replica an operator took away: they make none by themselves, until one is
+    /// placed there.
+    #[n(11)]
+    #[cbor(skip_if = "crate::encoding::is_default")]
+    pub without_metadata: Vec<NodeId>,
+    /// Storage classes besides `STANDARD`, ascending by name.
+    #[n(12)]
+    #[cbor(skip_if = "crate::encoding::is_default")]
+    pub classes: Vec<StorageClass>,
+}
+
+/// How the cluster keeps itself whole, as its operators want it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct UpkeepWish {
+    /// Nothing moves but what is lost.
+    #[n(0)]
+    pub is_paused: bool,
+    /// Bytes a second that moves and rebuilding may take of a gateway; its own setting where there
+    /// is none.
+    #[n(1)]
+    pub bytes_per_second: Option<u64>,
+    /// Seconds after which a silent disk is reported; 5 where nothing is said.
+    #[n(2)]
+    pub suspect_after_seconds: Option<u32>,
+    /// Seconds after which a silent disk is down: it gets no new shards; 10 where nothing is said.
+    #[n(3)]
+    pub down_after_seconds: Option<u32>,
+    /// Seconds after which a disk that is down is given up and rebuilt elsewhere; 600 where nothing
+    /// is said.
+    #[n(4)]
+    pub out_after_seconds: Option<u32>,
+}
+
+impl UpkeepWish {
+    /// When a silent disk is reported.
+    pub fn suspect_after(&self) -> Duration {
+        Duration::from_secs(self.suspect_after_seconds.unwrap_or(5).into())
+    }
+
+    /// When a silent disk is down.
+    pub fn down_after(&self) -> Duration {
+        Duration::from_secs(self.down_after_seconds.unwrap_or(10).into())
+    }
+
+    /// When a disk that is down is out.
+    pub fn out_after(&self) -> Duration {
+        Duration::from_secs(self.out_after_seconds.unwrap_or(600).into())
+    }
+}
+
+/// A health code that operators don't want to hear of for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Mute {
+    /// The code.
+    #[n(0)]
+    pub code: String,
+    /// Until then.
+    #[n(1)]
+    pub until: Timestamp,
 }
 
 impl ClusterMap {
@@ -130,6 +263,10 @@ impl ClusterMap {
             replicas: Vec::new(),
             level: 0,
             last_node: NodeId(0),
+            upkeep: UpkeepWish::default(),
+            mutes: Vec::new(),
+            without_metadata: Vec::new(),
+            classes: Vec::new(),
         }
     }
 
@@ -159,21 +296,46 @@ impl ClusterMap {
         self.pgs.get(usize::try_from(id.0).ok()?)
     }
 
-    /// Whether every disk of the PG is up, so that new extents may go there.
+    /// Whether every disk of the PG is up and none of its slots moves, so that new extents may go
+    /// there.
     pub fn is_open(&self, pg: &Pg) -> bool {
-        pg.disks.iter().all(|id| self.disk(*id).is_some_and(|disk| disk.state == DiskState::Up))
+        let is_up = |id: &DiskId| self.disk(*id).is_some_and(|disk| disk.state == DiskState::Up);
+        pg.moves.is_empty() && pg.disks.iter().all(is_up)
     }
 
-    /// The PGs that new extents may go to: open, without any of `avoided`, and of the widest
-    /// coding among those.
+    /// The slots of an extent's group that aren't where a writer who went by the map of `epoch` put
+    /// them: under way to another disk, or there by now.
+    pub fn slots_moved_since(&self, pg: &Pg, epoch: u64) -> SlotSet {
+        let mut moved = SlotSet::default();
+        pg.moves.iter().for_each(|under_way| moved.insert(under_way.slot));
+        let later = pg.moved.iter().filter(|settled| settled.epoch > epoch);
+        later.for_each(|settled| moved.insert(settled.slot));
+        moved
+    }
+
+    /// The PGs that new extents of class `STANDARD` may go to: see [`ClusterMap::open_pgs_of`].
     pub fn open_pgs(&self, avoided: &[DiskId]) -> Vec<&Pg> {
+        self.open_pgs_of(self.coding, avoided)
+    }
+
+    /// The PGs that new extents with `wanted` coding may go to: open, without any of `avoided`, and
+    /// of that coding, or else of the best one among those.
+    pub fn open_pgs_of(&self, wanted: Coding, avoided: &[DiskId]) -> Vec<&Pg> {
         let open =
             |pg: &&Pg| self.is_open(pg) && !pg.disks.iter().any(|disk| avoided.contains(disk));
-        let best = |pg: &&Pg| (pg.coding.data(), pg.coding.parity());
-        // Parity first: a narrower stripe costs space, a stripe with less parity costs safety.
-        let rank = |pg: &&Pg| (pg.coding.parity().min(self.coding.parity()), best(pg));
-        let widest = self.pgs.iter().filter(open).map(|pg| rank(&pg)).max();
-        self.pgs.iter().filter(open).filter(|pg| Some(rank(pg)) == widest).collect()
+        let rank = |pg: &&Pg| {
+            let coding = pg.coding;
+            let is_within = coding.data() <= wanted.data() && coding.parity() <= wanted.parity();
+            // Parity first: a narrower stripe costs space, a stripe with less parity costs safety.
+            let safety = coding.parity().min(wanted.parity());
+            // What is put on a disk that is to be empty has to be moved again.
+            let is_drained =
+                |id: &DiskId| self.disk(*id).is_some_and(|disk| disk.standing.is_draining);
+            let stays = !pg.disks.iter().any(is_drained);
+            (coding == wanted, safety, is_within, coding.data(), coding.parity(), stays)
+        };
+        let best = self.pgs.iter().filter(open).map(|pg| rank(&pg)).max();
+        self.pgs.iter().filter(open).filter(|pg| Some(rank(pg)) == best).collect()
     }
 
     /// The disk that holds `slot` of the extent; `None` when the map doesn't know the PG.

@@ -7,15 +7,19 @@ use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
 use crate::checksum::StoredChecksum;
-use crate::cluster_map::{Disk, DiskState, Pg};
+use crate::class::{RecodeObject, SetRecode};
+use crate::cluster_map::{Disk, DiskState, Mute, Pg, UpkeepWish};
 use crate::coding::Coding;
 use crate::extent::{Extent, SlotSet};
 use crate::ids::{
     BucketId, ClusterId, DiskId, DiskUuid, ExtentId, ManifestId, NodeId, ReplicaId, SessionId,
     TokenId, UploadId,
 };
-use crate::names::{BucketName, ObjectKey};
-use crate::node::{Authority, Job, JoinToken, Lease, Node, NodeRegistration, ReplicaPlace};
+use crate::moves::{Move, MoveEnd};
+use crate::names::{BucketName, ClassName, ObjectKey};
+use crate::node::{
+    Authority, Job, JoinToken, Lease, Node, NodePlace, NodeRegistration, ReplicaPlace,
+};
 use crate::recovery::AdoptObject;
 use crate::time::Timestamp;
 use crate::upload::{PartReference, Upload};
@@ -370,7 +374,8 @@ pub enum Command {
     #[n(18)]
     RegisterNode(#[n(0)] NodeRegistration),
     /// Lets a node in by a token: checks it, counts it down, and does what `RegisterNode` does.
-    /// Repeating it with the same uuid uses up nothing more.
+    /// Repeating it with the same uuid uses up nothing more. A uuid that is known already is refused
+    /// unless this token let it in, or it has proven to be that node.
     #[n(19)]
     JoinNode {
         /// The token.
@@ -382,6 +387,9 @@ pub enum Command {
         /// Who asks.
         #[n(2)]
         node: NodeRegistration,
+        /// The node that it has proven to be, by its earlier certificate.
+        #[n(3)]
+        proven: Option<NodeId>,
     },
     /// Takes a node out of the cluster map; refused while it keeps disks that aren't out, or
     /// replicas.
@@ -413,6 +421,9 @@ pub enum Command {
         /// The replica.
         #[n(0)]
         replica: ReplicaId,
+        /// The node that an operator took it away from: it keeps no other until one is placed there.
+        #[n(1)]
+        taken_from: Option<NodeId>,
     },
     /// Takes or renews the lease of a job for the holder's session; answered with whoever holds it
     /// now. A lease ends with its holder's session, or with its time.
@@ -466,6 +477,91 @@ pub enum Command {
     /// Only while sessions are held.
     #[n(32)]
     AdoptNode(#[n(0)] Node),
+    /// Begins moves: their groups take no new extents until they have ended. Those that don't fit
+    /// the map any more are left out; refused when none is left.
+    #[n(33)]
+    BeginMoves {
+        /// The moves, the most urgent first.
+        #[n(0)]
+        moves: Vec<Move>,
+    },
+    /// Ends a move; a slot is given to its new disk only when nothing is lost by it (I-12). Repeating
+    /// it changes nothing.
+    #[n(34)]
+    EndMove(#[n(0)] MoveEnd),
+    /// Has a disk drained, or no longer.
+    #[n(35)]
+    DrainDisk {
+        /// The disk.
+        #[n(0)]
+        disk: DiskId,
+        /// Whether it is to be empty.
+        #[n(1)]
+        is_draining: bool,
+    },
+    /// Gives a disk another share of the data than its size says.
+    #[n(36)]
+    WeighDisk {
+        /// The disk.
+        #[n(0)]
+        disk: DiskId,
+        /// The share, like `Disk::weight`; `None` goes back to that.
+        #[n(1)]
+        weight: Option<u32>,
+    },
+    /// Says that a node is in another rack or zone, whatever it says of itself.
+    #[n(37)]
+    PlaceNode {
+        /// The node.
+        #[n(0)]
+        node: NodeId,
+        /// Where it is.
+        #[n(1)]
+        place: NodePlace,
+    },
+    /// Sets how the cluster keeps itself whole.
+    #[n(38)]
+    SetUpkeep(#[n(0)] UpkeepWish),
+    /// Mutes a health code until then; a time that has passed unmutes it.
+    #[n(39)]
+    MuteHealth(#[n(0)] Mute),
+    /// Gives a disk up, or takes it back, by an operator's order: as `SetDiskState` does.
+    #[n(40)]
+    GiveUpDisk {
+        /// The disk.
+        #[n(0)]
+        disk: DiskId,
+        /// Whether it is out.
+        #[n(1)]
+        is_out: bool,
+    },
+    /// Makes a storage class, gives it another coding, or takes it away. What is there keeps the coding
+    /// that it has until it is recoded.
+    #[n(41)]
+    SetStorageClass {
+        /// Its name; `STANDARD` for the cluster's own coding.
+        #[n(0)]
+        name: ClassName,
+        /// Its coding; `None` takes it away, unless buckets use it.
+        #[n(1)]
+        coding: Option<Coding>,
+    },
+    /// Says which class a bucket uses: what is written to it from now on without a class of its own.
+    #[n(42)]
+    SetBucketClass {
+        /// The bucket.
+        #[n(0)]
+        bucket: BucketName,
+        /// The class.
+        #[n(1)]
+        class: ClassName,
+    },
+    /// Has a bucket recoded, or no longer, or tells how far it is.
+    #[n(43)]
+    SetRecode(#[n(0)] SetRecode),
+    /// Gives an object other extents with the same bytes.
+    #[n(44)]
+    RecodeObject(#[n(0)] RecodeObject),
 }
 
 /// An extent with slots that have their shards again.
@@ -477,6 +573,18 @@ pub struct RepairedExtent {
     /// The slots.
     #[n(1)]
     pub slots: SlotSet,
+    /// The epoch of the cluster map whose disks have them. Slots that were given to other disks
+    /// since then are left alone.
+    #[n(2)]
+    #[cbor(skip_if = "crate::encoding::is_default")]
+    pub epoch: u64,
+    /// For a slot that moves: the disk that it moves to, which has the shards.
+    #[n(3)]
+    pub moving_to: Option<DiskId>,
+    /// For a slot that moves: when that move was begun, as its group says.
+    #[n(4)]
+    #[cbor(skip_if = "crate::encoding::is_default")]
+    pub since: Timestamp,
 }
 
 /// An extent with slots that lack their shards.
@@ -659,6 +767,36 @@ pub enum Refusal {
     )]
     #[n(22)]
     GroupsSettled,
+    /// A node of the cluster is of a release that doesn't know this command yet
+    /// (`Command::level`). Nothing was done; it can be done when the last node is upgraded.
+    #[error("not every node of the cluster is of a release that knows this")]
+    #[n(23)]
+    LevelTooLow,
+    /// None of the moves fits the cluster map as it is now; or so many slots of an extent were given
+    /// to other disks while it was written that it is to be written again.
+    #[error("slots have moved since the map was read that this goes by")]
+    #[n(24)]
+    MovesOutdated,
+    /// There are extents whose shards the new disk doesn't have yet.
+    #[error("the new disk does not have all shards yet")]
+    #[n(25)]
+    MoveUnfinished,
+    /// There is no such storage class.
+    #[error("no such storage class")]
+    #[n(26)]
+    NoSuchClass,
+    /// Buckets use the storage class, or are being recoded to it.
+    #[error("the storage class is in use")]
+    #[n(27)]
+    ClassInUse,
+    /// There are as many storage classes as there may be.
+    #[error("too many storage classes")]
+    #[n(28)]
+    TooManyClasses,
+    /// The bucket has another order to be recoded by now, or none.
+    #[error("the bucket's order to be recoded has changed")]
+    #[n(29)]
+    RecodeChanged,
 }
 
 #[cfg(test)]
@@ -669,10 +807,16 @@ mod tests {
     #[test]
     fn the_form_of_repaired_shards_is_pinned() {
         let extent = ExtentId { pg: PgId(1), session: SessionId(2), sequence: 3 };
-        let repaired = vec![RepairedExtent { extent, slots: SlotSet(5) }];
+        let repaired = vec![RepairedExtent {
+            extent,
+            slots: SlotSet(5),
+            epoch: 7,
+            moving_to: None,
+            since: Timestamp::default(),
+        }];
         let command = Command::ShardsRepaired { repaired };
         let bytes = minicbor::to_vec(&command).expect("encoded");
-        assert_eq!(bytes, [0x82, 17, 0x81, 0x81, 0x82, 0x83, 1, 2, 3, 5]);
+        assert_eq!(bytes, [0x82, 17, 0x81, 0x81, 0x83, 0x83, 1, 2, 3, 5, 7]);
         assert_eq!(minicbor::decode::<Command>(&bytes).expect("decoded"), command);
     }
 }

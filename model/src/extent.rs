@@ -67,6 +67,11 @@ pub struct Extent {
     /// table is the truth.
     #[n(3)]
     pub missing: SlotSet,
+    /// The epoch of the cluster map that its writer went by, which tells whether its slots are where
+    /// the map has them by now; 0 where that isn't known.
+    #[n(4)]
+    #[cbor(skip_if = "crate::encoding::is_default")]
+    pub epoch: u64,
 }
 
 impl Extent {

@@ -10,14 +10,18 @@
 
 pub mod bucket;
 pub mod checksum;
+pub mod class;
 pub mod cluster_map;
 pub mod coding;
 pub mod command;
+pub mod durability;
 pub mod encoding;
 pub mod extent;
 pub mod ids;
+pub mod level;
 pub mod limits;
 pub mod membership;
+pub mod moves;
 pub mod names;
 pub mod node;
 pub mod owner;

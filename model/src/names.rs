@@ -24,6 +24,9 @@ pub enum NameError {
     /// The key is longer than S3 allows.
     #[error("an object key must not be longer than 1024 bytes")]
     KeyTooLong,
+    /// Not a class name.
+    #[error("a storage class has 1 to 32 characters of A-Z, 0-9 and '_', and begins with a letter")]
+    InvalidClassName,
 }
 
 /// A valid bucket name.
@@ -109,6 +112,54 @@ impl fmt::Display for ObjectKey {
     }
 }
 
+/// A storage class: what clients name in `x-amz-storage-class`, and operators give a coding.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode)]
+#[cbor(transparent)]
+pub struct ClassName(String);
+
+impl ClassName {
+    /// The class of whatever was given no other: its coding is the cluster's own.
+    pub const STANDARD: &'static str = "STANDARD";
+
+    /// Checks a class name: 1 to 32 characters of A-Z, 0-9 and '_', a letter first.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        let bytes = text.as_bytes();
+        let is_class = (1..=32).contains(&bytes.len())
+            && bytes.first().is_some_and(u8::is_ascii_uppercase)
+            && bytes
+                .iter()
+                .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'_');
+        if is_class { Ok(Self(text.to_owned())) } else { Err(NameError::InvalidClassName) }
+    }
+
+    /// [`ClassName::STANDARD`].
+    pub fn standard() -> Self {
+        Self(Self::STANDARD.to_owned())
+    }
+
+    /// Whether it is [`ClassName::STANDARD`].
+    pub fn is_standard(&self) -> bool {
+        self.0 == Self::STANDARD
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'b, C> Decode<'b, C> for ClassName {
+    fn decode(decoder: &mut Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        Self::parse(decoder.str()?).map_err(minicbor::decode::Error::custom)
+    }
+}
+
+impl fmt::Display for ClassName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +188,19 @@ mod tests {
         ] {
             assert_eq!(BucketName::parse(bad), Err(NameError::InvalidBucketName), "{bad}");
         }
+    }
+
+    #[test]
+    fn class_names() {
+        for good in ["A", "STANDARD", "STANDARD_IA", "EC_4_2", &"A".repeat(32)] {
+            assert!(ClassName::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a", "4EC", "_A", "A-B", "A B", "Ä", &"A".repeat(33)] {
+            assert_eq!(ClassName::parse(bad), Err(NameError::InvalidClassName), "{bad}");
+        }
+        assert!(ClassName::standard().is_standard());
+        let foreign = minicbor::to_vec("a b").expect("encoded");
+        assert!(minicbor::decode::<ClassName>(&foreign).is_err());
     }
 
     #[test]

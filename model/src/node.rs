@@ -77,6 +77,37 @@ pub struct Node {
     /// What it said of itself when it last registered.
     #[n(1)]
     pub registration: NodeRegistration,
+    /// Where an operator said that it is, which counts more.
+    #[n(2)]
+    pub place: Option<NodePlace>,
+}
+
+/// Where a node is.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct NodePlace {
+    /// The rack; empty when there is but one.
+    #[n(0)]
+    pub rack: String,
+    /// The zone; empty when there is but one.
+    #[n(1)]
+    pub zone: String,
+}
+
+impl Node {
+    /// A node as it said of itself.
+    pub const fn new(id: NodeId, registration: NodeRegistration) -> Self {
+        Self { id, registration, place: None }
+    }
+
+    /// The rack that counts.
+    pub fn rack(&self) -> &str {
+        self.place.as_ref().map_or(&self.registration.rack, |place| &place.rack)
+    }
+
+    /// The zone that counts.
+    pub fn zone(&self) -> &str {
+        self.place.as_ref().map_or(&self.registration.zone, |place| &place.zone)
+    }
 }
 
 /// What a node says of itself.
@@ -106,8 +137,10 @@ pub struct NodeRegistration {
 }
 
 /// What this release can do. Raised whenever a message, a command or an on-disk structure is added
-/// that an older release can't read; used only once every node has it (`ClusterMap::level`).
-pub const FEATURE_LEVEL: u32 = 1;
+/// that an older release can't read; used only once every node has it (`ClusterMap::level`,
+/// [`crate::level`]). 1: the first release with clusters. 2: refuses commands that not every node
+/// knows, so that there may be such from here on.
+pub const FEATURE_LEVEL: u32 = 2;
 
 /// Where a metadata replica is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -121,14 +154,23 @@ pub struct ReplicaPlace {
 }
 
 /// The cluster's own certificate authority.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Authority {
     /// Its certificate, X.509 in DER.
     #[n(0)]
     pub certificate: ByteVec,
-    /// Its private key, PKCS #8 in DER, sealed with the cluster key.
+    /// Its private key, PKCS #8 in DER, sealed with a key that only metadata nodes have.
     #[n(1)]
     pub sealed_key: ByteVec,
+}
+
+impl fmt::Debug for Authority {
+    /// Without the sealed key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority")
+            .field("certificate_bytes", &self.certificate.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// A token that admits nodes.
@@ -167,6 +209,12 @@ pub enum Job {
     /// Backing the metadata up.
     #[n(3)]
     Backup,
+    /// Moving slots of placement groups to other disks.
+    #[n(4)]
+    Move,
+    /// Coding objects anew.
+    #[n(5)]
+    Recode,
 }
 
 /// Who does a job, until when.

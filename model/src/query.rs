@@ -6,12 +6,13 @@
 use minicbor::{Decode, Encode};
 
 use crate::bucket::Bucket;
+use crate::class::RecodePage;
 use crate::cluster_map::ClusterMap;
 use crate::coding::Coding;
 use crate::command::{CommandEnvelope, GarbageKey, Outcome, Refusal};
 use crate::extent::Extent;
-use crate::ids::{ExtentId, NodeId, PgId, ReplicaId, UploadId};
-use crate::names::{BucketName, ObjectKey};
+use crate::ids::{DiskId, ExtentId, NodeId, PgId, ReplicaId, UploadId};
+use crate::names::{BucketName, ClassName, ObjectKey};
 use crate::node::{Authority, JoinToken};
 use crate::recovery::{BackupBegun, BackupPiece, Held};
 use crate::shard::DiskReport;
@@ -290,6 +291,22 @@ pub enum Query {
     /// What is held, since the metadata was put back; `None` when nothing is.
     #[n(14)]
     Held,
+    /// What of a bucket is to be recoded: none without an order.
+    #[n(15)]
+    ToRecode {
+        /// The bucket.
+        #[n(0)]
+        bucket: BucketName,
+        /// Keys behind this one; empty to begin.
+        #[n(1)]
+        after: String,
+        /// Objects that are looked at, at most.
+        #[n(2)]
+        limit: u32,
+        /// For the bucket's order; or as if there were one for this class.
+        #[n(3)]
+        class: Option<ClassName>,
+    },
 }
 
 /// What a reader wants of an object.
@@ -426,6 +443,9 @@ pub enum Answer {
     /// To `Held`.
     #[n(15)]
     Held(#[n(0)] Option<Held>),
+    /// To `ToRecode`.
+    #[n(16)]
+    ToRecode(#[n(0)] RecodePage),
 }
 
 /// What nodes are admitted by.
@@ -497,6 +517,9 @@ pub struct ObjectSummary {
     /// Its checksum's algorithm and kind.
     #[n(4)]
     pub checksum: Option<crate::upload::UploadChecksum>,
+    /// Its storage class; `None` for `STANDARD`.
+    #[n(5)]
+    pub class: Option<ClassName>,
 }
 
 /// A page of uploads.
@@ -621,6 +644,19 @@ pub struct MetadataStatus {
     #[n(16)]
     #[cbor(default)]
     pub nodes: Vec<NodeHeard>,
+    /// Disks that are silent and not down yet; on the leader only.
+    #[n(17)]
+    #[cbor(default)]
+    pub suspects: Vec<DiskId>,
+    /// Nodes of which so many are silent at once that their disks aren't given up without an operator;
+    /// on the leader only.
+    #[n(18)]
+    #[cbor(default)]
+    pub withheld: Vec<NodeId>,
+    /// The replica's clock when it answered; 0 from a release that doesn't say.
+    #[n(19)]
+    #[cbor(default)]
+    pub time: Timestamp,
 }
 
 /// When a node was last heard.

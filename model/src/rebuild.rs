@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use crate::cluster_map::{ClusterMap, Disk, DiskState, Pg};
 use crate::coding::Coding;
 use crate::ids::{DiskId, PgId};
-use crate::placement::{best_coding, place};
+use crate::placement::{Placer, best_coding};
 
 /// Stands for a disk that isn't known: a slot that nothing was found of while every disk has
 /// another. Never a disk's number. A group with it takes no new extents.
@@ -66,22 +66,35 @@ pub fn rebuild_pgs(map: &ClusterMap, findings: &[Finding]) -> Rebuilt {
     let Some(last) = by_pg.keys().next_back().copied() else { return rebuilt };
     let candidates: Vec<&Disk> =
         map.disks.iter().filter(|disk| disk.state != DiskState::Out).collect();
+    let mut placers: BTreeMap<Coding, Option<Placer<'_>>> = BTreeMap::new();
     for number in first..=last.0 {
         let id = PgId(number);
-        let found = by_pg.remove(&id).unwrap_or_default();
-        rebuilt.add(id, found, map, &candidates);
-    }
-    rebuilt
-}
-
-impl Rebuilt {
-    fn add(&mut self, id: PgId, mut found: Vec<Finding>, map: &ClusterMap, candidates: &[&Disk]) {
+        let mut found = by_pg.remove(&id).unwrap_or_default();
         // The most shards first, so that what is left over is the least.
         found.sort_by_key(|finding| (Reverse(finding.shards), finding.slot, finding.disk));
         let coding = match found.first() {
             Some(most) => most.coding,
             None => best_coding(map.coding, candidates.len()).unwrap_or(map.coding),
         };
+        let placer = placers
+            .entry(coding)
+            .or_insert_with(|| Placer::new(&map.disks, coding, weight_unless_out));
+        let placed = placer.as_ref().map_or_else(Vec::new, |placer| placer.place(id));
+        let mut disks = rebuilt.settle(coding, found, map);
+        fill(&mut disks, &placed, &candidates);
+        rebuilt.pgs.push(Pg::new(id, coding, disks));
+    }
+    rebuilt
+}
+
+/// A disk that is to be empty may hold what is found of a group all the same.
+fn weight_unless_out(disk: &Disk) -> u32 {
+    if disk.state == DiskState::Out { 0 } else { disk.weight.max(1) }
+}
+
+impl Rebuilt {
+    /// Gives the slots to the disks that hold the most of them.
+    fn settle(&mut self, coding: Coding, found: Vec<Finding>, map: &ClusterMap) -> Vec<DiskId> {
         let mut disks = vec![NO_DISK; usize::from(coding.width())];
         for finding in found {
             let is_taken = disks.contains(&finding.disk);
@@ -91,14 +104,12 @@ impl Rebuilt {
                 _ => self.misplaced.push(finding),
             }
         }
-        fill(id, coding, &mut disks, candidates);
-        self.pgs.push(Pg { id, coding, disks });
+        disks
     }
 }
 
 /// Gives the slots without a disk one each: where it would be placed anew, else any that is left.
-fn fill(id: PgId, coding: Coding, disks: &mut [DiskId], candidates: &[&Disk]) {
-    let placed = place(id, coding.width(), candidates).unwrap_or_default();
+fn fill(disks: &mut [DiskId], placed: &[DiskId], candidates: &[&Disk]) {
     for slot in 0..disks.len() {
         let Some(wanted) = placed.get(slot).filter(|wanted| !disks.contains(wanted)) else {
             continue;
@@ -118,6 +129,7 @@ fn fill(id: PgId, coding: Coding, disks: &mut [DiskId], candidates: &[&Disk]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster_map::Standing;
     use crate::ids::{ClusterId, DiskUuid, NodeId};
     use crate::placement::pgs_to_add;
 
@@ -131,6 +143,7 @@ mod tests {
             weight: 1,
             state: DiskState::Up,
             path: String::new(),
+            standing: Standing::default(),
         };
         let coding = Coding::parse("4+2").expect("valid");
         let disks = (1..=disks).map(disk).collect();
@@ -157,7 +170,17 @@ mod tests {
         // Small extents leave most data slots empty, and some groups have none at all.
         let last = known.pgs.len() as u32 - 1;
         let some = findings(&known.pgs, |pg, slot| pg == last || (pg % 3 > 0 && slot % 4 == 0));
-        assert_eq!(rebuild_pgs(&lost, &some).pgs, known.pgs);
+        let partly = rebuild_pgs(&lost, &some);
+        assert_eq!((partly.pgs.len(), partly.misplaced.len()), (known.pgs.len(), 0));
+        for pg in &partly.pgs {
+            let mut disks = pg.disks.clone();
+            disks.sort_unstable();
+            disks.dedup();
+            assert_eq!(disks.len(), 6, "a disk for each slot, also where nothing was found");
+        }
+        for found in &some {
+            assert_eq!(partly.pgs[found.pg.0 as usize].disks[usize::from(found.slot)], found.disk);
+        }
         // What the map has already stays.
         let half = ClusterMap { pgs: known.pgs[..40].to_vec(), ..known.clone() };
         let rest = rebuild_pgs(&half, &findings(&known.pgs, |_, _| true));

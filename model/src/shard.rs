@@ -412,6 +412,16 @@ pub struct DiskReport {
     pub compaction: CompactionReport,
 }
 
+impl DiskReport {
+    /// How much of its file system is taken, by whatever, in percent; `None` when its size isn't
+    /// known.
+    pub fn taken_percent(&self) -> Option<u64> {
+        let taken = self.capacity_bytes.saturating_sub(self.free_bytes);
+        let percent = (u128::from(taken) * 100).checked_div(u128::from(self.capacity_bytes))?;
+        u64::try_from(percent).ok()
+    }
+}
+
 /// How far the verification of a disk is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct ScrubReport {

@@ -5,6 +5,7 @@ use minicbor::{Decode, Encode};
 use crate::checksum::StoredChecksum;
 use crate::extent::Extent;
 use crate::ids::ManifestId;
+use crate::names::ClassName;
 use crate::time::Timestamp;
 
 /// An entity tag: MD5 of the body, or MD5 of the parts' MD5s with their number.
@@ -55,6 +56,10 @@ pub struct ObjectHeaders {
     /// User metadata: names in lower case without `x-amz-meta-`, in the client's order.
     #[n(6)]
     pub user: Vec<UserMetadata>,
+    /// x-amz-storage-class. With what is to be written: the class that the client asked for, `None`
+    /// for the bucket's. With what is stored: the class that it has, `None` for `STANDARD`.
+    #[n(7)]
+    pub class: Option<ClassName>,
 }
 
 /// One item of user metadata.

@@ -46,7 +46,7 @@ enum TokenCommand {
         #[arg(long, value_name = "COUNT", default_value_t = 1)]
         uses: u32,
     },
-    /// Show the tokens that are good for something still, without their secrets.
+    /// Show the tokens that haven't ended, without their secrets; 0 uses left: used up.
     List,
     /// Make a token void.
     Revoke {

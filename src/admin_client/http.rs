@@ -36,6 +36,11 @@ pub(super) async fn post_patiently(endpoint: &str, path: &str, body: Vec<u8>) ->
     send(endpoint, http::Method::POST, path, body.into(), LONG_TIMEOUT).await
 }
 
+/// Reads a document that says itself whether all is well: its status is part of the answer.
+pub(super) async fn look(endpoint: &str, path: &str) -> Result<(http::StatusCode, Vec<u8>)> {
+    exchange(endpoint, http::Method::GET, path, Bytes::new(), ANSWER_TIMEOUT).await
+}
+
 /// Has something taken away.
 pub(super) async fn delete(endpoint: &str, path: &str) -> Result<Vec<u8>> {
     send(endpoint, http::Method::DELETE, path, Bytes::new(), ANSWER_TIMEOUT).await
@@ -55,6 +60,21 @@ async fn send(
     body: Bytes,
     limit: Duration,
 ) -> Result<Vec<u8>> {
+    let (status, body) = exchange(endpoint, method, path, body, limit).await?;
+    if !status.is_success() {
+        let why = String::from_utf8_lossy(&body);
+        bail!("the server answered {status}: {}", why.trim());
+    }
+    Ok(body)
+}
+
+async fn exchange(
+    endpoint: &str,
+    method: http::Method,
+    path: &str,
+    body: Bytes,
+    limit: Duration,
+) -> Result<(http::StatusCode, Vec<u8>)> {
     let authority = endpoint.strip_prefix("http://").unwrap_or(endpoint).trim_end_matches('/');
     let work = async {
         let stream = tokio::net::TcpStream::connect(authority)
@@ -77,12 +97,7 @@ async fn send(
             .map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?;
         drop(sender);
         driver.abort();
-        let body = body.to_bytes().to_vec();
-        if !status.is_success() {
-            let why = String::from_utf8_lossy(&body);
-            bail!("the server answered {status}: {}", why.trim());
-        }
-        Ok(body)
+        Ok((status, body.to_bytes().to_vec()))
     };
     tokio::time::timeout(limit, work).await.context("the server did not answer in time")?
 }

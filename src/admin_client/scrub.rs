@@ -78,13 +78,15 @@ enum ScopeArguments {
     },
 }
 
+/// An object as the command line names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct ObjectName {
-    bucket: String,
-    key: String,
+pub(super) struct ObjectName {
+    pub(super) bucket: String,
+    pub(super) key: String,
 }
 
-fn parse_object(text: &str) -> Result<ObjectName, String> {
+/// Reads an object's name.
+pub(super) fn parse_object(text: &str) -> Result<ObjectName, String> {
     match text.split_once('/') {
         Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => {
             Ok(ObjectName { bucket: bucket.to_owned(), key: key.to_owned() })

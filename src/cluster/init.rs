@@ -11,9 +11,11 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use metadata::limits::CERTIFICATE_LIFETIME;
 use model::coding::Coding;
+use model::durability::Topology;
 use model::ids::{ClusterId, NodeId, NodeUuid};
 use model::membership::Members;
 use model::node::{Node, Roles};
+use model::placement::default_coding;
 use wire::tls::{Authority, Identity, NodeKey};
 
 use super::{check_address, host_name, parse_roles};
@@ -23,6 +25,9 @@ use crate::process::Doors;
 
 /// The number of the first node, and so of the disks' node of a store that becomes a cluster.
 const FIRST: NodeId = NodeId(1);
+
+/// Disks that may be expected: the choice is the same for more.
+const EXPECTED_MAX: i64 = 10_000;
 
 /// Flags of `drystone cluster init`.
 #[derive(Args, Debug)]
@@ -52,9 +57,39 @@ pub struct InitArguments {
     #[arg(long, value_name = "ZONE", default_value = "")]
     zone: String,
 
-    /// Data and parity shards of each stripe [default: 4+2; with --from, as the store has it].
+    /// Data and parity shards of each stripe [default: by the --expect flags, or 4+2; with --from, as
+    /// the store has it].
     #[arg(long, value_name = "K+M", value_parser = Coding::parse)]
     coding: Option<Coding>,
+
+    /// Disks that the cluster will have in all once its hosts have joined: the coding is chosen for
+    /// them, and why is told.
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=EXPECTED_MAX),
+        conflicts_with_all = ["coding", "from"]
+    )]
+    expect_disks: Option<u32>,
+
+    /// Hosts with disks that it will have [default: one for each disk].
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=EXPECTED_MAX),
+        requires = "expect_disks"
+    )]
+    expect_nodes: Option<u32>,
+
+    /// Racks that they will stand in.
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=EXPECTED_MAX),
+        requires = "expect_nodes",
+        default_value_t = 1
+    )]
+    expect_racks: u32,
 
     /// The directories of a `drystone server` that is to become the first host of the cluster.
     /// They are only read; stop the server first.
@@ -103,7 +138,7 @@ pub fn run(arguments: &InitArguments) -> Result<ExitCode> {
         zone: arguments.zone.clone(),
         founds: origin.is_new.then_some(origin.coding),
     };
-    let node = Node { id: FIRST, registration: host.registration() };
+    let node = Node::new(FIRST, host.registration());
     HostDirectory::create(
         &arguments.host_directory,
         &NewHost {
@@ -112,8 +147,8 @@ pub fn run(arguments: &InitArguments) -> Result<ExitCode> {
             certificate: &certificate,
             authority: authority.certificate(),
             authority_key: Some(authority.key()),
-            secrets: Some(&origin.secrets),
-            members: &Members { epoch: 0, nodes: vec![node], replicas: Vec::new() },
+            secrets: Some(&origin.secrets.with_authority_seal_key(&*doors.entropy)),
+            members: &Members { nodes: vec![node], ..Members::default() },
         },
     )?;
     println!(
@@ -135,10 +170,7 @@ fn new_cluster(arguments: &InitArguments, doors: &Doors) -> Result<Origin> {
     );
     let mut secrets = Secrets::generate(&*doors.entropy);
     let root = secrets.generate_root(&*doors.entropy);
-    let coding = match arguments.coding {
-        Some(coding) => coding,
-        None => Coding::new(4, 2).context("4+2 is a coding")?,
-    };
+    let coding = chosen_coding(arguments)?;
     println!(
         "Root credentials of the new cluster, for the S3 clients; they are kept in the host directories of metadata nodes and gateways:"
     );
@@ -146,6 +178,34 @@ fn new_cluster(arguments: &InitArguments, doors: &Doors) -> Result<Origin> {
     println!("  export AWS_SECRET_ACCESS_KEY={}", root.secret_key);
     let cluster = ClusterId(doors.entropy.id());
     Ok(Origin { cluster, secrets, coding, roles, is_new: true })
+}
+
+/// The coding of a new cluster. Its disks come later, one host after another: what would be right
+/// for the first few is wrong for all of them, so it isn't left to them.
+fn chosen_coding(arguments: &InitArguments) -> Result<Coding> {
+    if let Some(coding) = arguments.coding {
+        return Ok(coding);
+    }
+    let Some(topology) = expected(arguments)? else {
+        let coding = Coding::new(4, 2).context("4+2 is a coding")?;
+        println!(
+            "Coding {coding}, which suits most clusters; with --expect-disks and --expect-nodes, it is chosen for yours. `drystone durability` compares."
+        );
+        return Ok(coding);
+    };
+    let disks = topology.map(Coding::new(1, 0)?).disks;
+    let (coding, why) = default_coding(&disks).context("there is no coding for so many disks")?;
+    println!("Coding {why}.");
+    Ok(coding)
+}
+
+/// The disks that the cluster is to have, where that was told.
+fn expected(arguments: &InitArguments) -> Result<Option<Topology>> {
+    let Some(disks) = arguments.expect_disks else { return Ok(None) };
+    let (nodes, racks) = (arguments.expect_nodes.unwrap_or(disks), arguments.expect_racks);
+    ensure!(nodes <= disks, "{nodes} hosts can't share {disks} disks: --expect-disks counts all");
+    ensure!(racks <= nodes, "{nodes} hosts can't stand in {racks} racks");
+    Ok(Some(Topology { disks, nodes, racks }))
 }
 
 fn existing_store(arguments: &InitArguments, doors: &Doors) -> Result<Origin> {
@@ -170,4 +230,51 @@ fn existing_store(arguments: &InitArguments, doors: &Doors) -> Result<Origin> {
     ensure!(plan.founded, "this store was never started to the end; start `drystone server` first");
     let secrets = plan.secrets.context("the store has no secrets")?;
     Ok(Origin { cluster: plan.cluster, secrets, coding: plan.coding, roles, is_new: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        init: InitArguments,
+    }
+
+    fn chosen(flags: &str) -> Result<String, String> {
+        let flags = format!("init --host-directory h --address a:1 {flags}");
+        let line = Line::try_parse_from(flags.split_whitespace());
+        let line = line.map_err(|error| error.kind().to_string())?;
+        let coding = chosen_coding(&line.init).map_err(|error| error.to_string())?;
+        Ok(coding.to_string())
+    }
+
+    #[test]
+    fn the_coding_suits_the_disks_that_are_expected() {
+        let check = |flags, expected: &str| assert_eq!(chosen(flags).as_deref(), Ok(expected));
+        check("", "4+2");
+        check("--coding 6+3", "6+3");
+        check("--expect-disks 3", "2+1");
+        check("--expect-disks 12 --expect-nodes 3", "4+2");
+        check("--expect-disks 144 --expect-nodes 12", "8+4");
+        check("--expect-disks 144 --expect-nodes 12 --expect-racks 3", "6+3");
+        check("--expect-disks 40 --expect-nodes 2", "4+2");
+    }
+
+    #[test]
+    fn what_makes_no_cluster_is_refused() {
+        let check = |flags, expected: &str| {
+            let error = chosen(flags).expect_err("refused");
+            assert!(error.contains(expected), "{flags}: {error}");
+        };
+        check("--expect-disks 3 --expect-nodes 4", "4 hosts can't share 3 disks");
+        check("--expect-disks 9 --expect-nodes 3 --expect-racks 4", "3 hosts can't stand in 4");
+        check("--expect-disks 3 --coding 2+1", "cannot be used with");
+        check("--expect-disks 3 --from d1", "cannot be used with");
+        check("--expect-nodes 3", "required arguments");
+        check("--expect-disks 0", "");
+    }
 }

@@ -8,6 +8,7 @@ use std::io;
 use std::path::Path;
 
 use gateway::http::tls::Tls;
+use gateway::remote_store::check_authority;
 use rustix::fs::{Access, access};
 
 use crate::settings::{Effective, Mistakes, key};
@@ -30,6 +31,9 @@ pub fn at_host(effective: &Effective, mistakes: &mut Mistakes) {
     }
     for path in effective.paths(key::DIRECTORIES).unwrap_or_default() {
         check(key::DIRECTORIES, &path, data_directory(&path));
+    }
+    if let Some(path) = effective.path(key::BACKUP_CA) {
+        check(key::BACKUP_CA, &path, check_authority(&path).map_err(io::Error::other));
     }
     if let (Some(certificate), Some(private)) =
         (effective.path(key::TLS_CERTIFICATE), effective.path(key::TLS_KEY))

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use model::coding::Coding;
+use model::durability::Topology;
 use model::ids::{ClusterId, DiskUuid};
+use model::placement::default_coding;
 use wire::entropy::Entropy;
 
 mod identity;
@@ -270,9 +272,7 @@ fn decide_new(found: Vec<Found>, wanted: Option<Coding>, entropy: &dyn Entropy) 
     }
     let coding = match wanted {
         Some(coding) => coding,
-        None => {
-            Coding::default_for(found.len()).context("at least one data directory is needed")?
-        }
+        None => default_here(found.len())?,
     };
     ensure!(
         usize::from(coding.width()) <= found.len(),
@@ -290,6 +290,16 @@ fn decide_new(found: Vec<Found>, wanted: Option<Coding>, entropy: &dyn Entropy) 
         .collect();
     let cluster = ClusterId(entropy.id());
     Ok(Plan { cluster, coding, founded: false, directories, secrets: None })
+}
+
+/// The coding for so many directories of one machine, which is told with its reason.
+fn default_here(directories: usize) -> Result<Coding> {
+    let disks = u32::try_from(directories).context("these are too many directories")?;
+    let topology = Topology { disks, nodes: 1, racks: 1 };
+    let disks = topology.map(Coding::new(1, 0)?).disks;
+    let (coding, why) = default_coding(&disks).context("at least one data directory is needed")?;
+    tracing::info!(%coding, why, "the new store's coding was chosen for its directories");
+    Ok(coding)
 }
 
 /// An empty directory that used to be a mounted file system and isn't one now is a disk that isn't

@@ -4,12 +4,11 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use metadata::client::ReplicaBook;
-use model::cluster_map::ClusterMap;
 use model::ids::{NodeId, ReplicaId};
 use model::membership::Members;
 use model::node::{Node, Roles};
 use wire::network::Peer;
-use wire::rpc::{Route, Routes};
+use wire::rpc::{Admitted, Route, Routes};
 
 /// The members, and the list of metadata replicas that follows from them.
 pub struct MemberBook {
@@ -37,7 +36,10 @@ impl MemberBook {
 
     /// Takes news, unless newer ones are known.
     pub fn take(&self, news: &Members) -> bool {
-        let is_news = news.epoch > self.members().epoch;
+        let known = self.members();
+        // Members that an older release wrote down don't tell who was removed.
+        let tells_more = news.last_node > known.last_node;
+        let is_news = news.epoch > known.epoch || (news.epoch == known.epoch && tells_more);
         if is_news {
             self.set(news.clone());
         }
@@ -69,9 +71,11 @@ impl MemberBook {
     }
 }
 
-/// What the cluster map says of members.
-pub fn members_of(map: &ClusterMap) -> Members {
-    Members { epoch: map.epoch, nodes: map.nodes.clone(), replicas: map.replicas.clone() }
+/// Where no map was ever heard of, nobody is known to have been removed.
+impl Admitted for MemberBook {
+    fn is_removed(&self, node: NodeId) -> bool {
+        self.members.read().unwrap_or_else(PoisonError::into_inner).is_removed(node)
+    }
 }
 
 /// Ways to nodes: a peer's number is its node's.
@@ -113,8 +117,9 @@ mod tests {
         };
         Members {
             epoch,
-            nodes: vec![Node { id: NodeId(2), registration }],
+            nodes: vec![Node::new(NodeId(2), registration)],
             replicas: vec![ReplicaPlace { replica: ReplicaId(9), node: NodeId(2) }],
+            last_node: NodeId(0),
         }
     }
 
@@ -131,5 +136,21 @@ mod tests {
         assert_eq!(book.replicas().replicas(), [ReplicaId(9)]);
         let route = NodeRoutes(Arc::clone(&book)).route(Peer(2)).expect("known");
         assert_eq!((route.node, route.target), (Some(NodeId(2)), 2));
+    }
+
+    #[test]
+    fn who_was_removed_is_known_as_soon_as_the_map_tells() {
+        let book = MemberBook::new(Members::default());
+        assert!((0..9).all(|node| !book.is_removed(NodeId(node))), "no map yet");
+        assert!(book.take(&members(5, "a:1")), "of an older release");
+        assert!((0..9).all(|node| !book.is_removed(NodeId(node))));
+        // The same epoch, of a release that tells.
+        let told = Members { last_node: NodeId(4), ..members(5, "a:1") };
+        assert!(book.take(&told) && !book.take(&told));
+        let removed: Vec<u32> = (1..9).filter(|node| book.is_removed(NodeId(*node))).collect();
+        assert_eq!(removed, [1, 3, 4], "2 is there, and the others may be newer than the map");
+        // Metadata that was put back may know nodes again.
+        assert!(book.take(&Members { last_node: NodeId(2), ..members(9, "a:1") }));
+        assert!(!book.is_removed(NodeId(4)));
     }
 }

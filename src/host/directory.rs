@@ -7,8 +7,8 @@
 //! | `node.key`, `node.crt` | this node's private key (mode 0600) and certificate, PEM |
 //! | `authority.crt` | the cluster's certificate authority, PEM |
 //! | `authority.key` | its private key, mode 0600; only with the founder, and only until the metadata keeps it |
-//! | `authority.sealed` | that key, sealed with the cluster key; with metadata nodes, for when all metadata is lost |
-//! | `secrets.toml` | the cluster's secrets, mode 0600; only with metadata nodes and gateways |
+//! | `authority.sealed` | that key, sealed; with metadata nodes, for when all metadata is lost |
+//! | `secrets.toml` | the cluster's secrets, mode 0600; only with metadata nodes and gateways, and with metadata nodes only the key that opens `authority.sealed` |
 //!
 //! Every file is replaced as a whole: a crash leaves the old content or the new one.
 
@@ -96,6 +96,8 @@ struct HostDocument {
 struct MembersDocument {
     format: u32,
     epoch: u64,
+    #[serde(default)]
+    last_node: u32,
     nodes: Vec<NodeDocument>,
     replicas: Vec<ReplicaDocument>,
 }
@@ -138,6 +140,16 @@ pub struct NewHost<'a> {
     /// The authority's private key; only with the founder.
     pub authority_key: Option<&'a [u8]>,
     /// The cluster's secrets, where the roles need them.
+    pub secrets: Option<&'a Secrets>,
+    /// Who else is there.
+    pub members: &'a Members,
+}
+
+/// What a node that comes back gets.
+pub struct Returned<'a> {
+    /// Its new certificate in DER, for the key that it has.
+    pub certificate: &'a [u8],
+    /// The cluster's secrets, where its roles need them.
     pub secrets: Option<&'a Secrets>,
     /// Who else is there.
     pub members: &'a Members,
@@ -274,6 +286,24 @@ impl HostDirectory {
             .context("the list of members can't be written")
     }
 
+    /// Takes over what a node that comes back got from the cluster; the certificate last, so that a
+    /// crash leaves one that is over, and the node comes back once more.
+    pub fn come_back(&mut self, identity: HostIdentity, fresh: &Returned<'_>) -> Result<()> {
+        if let Some(secrets) = fresh.secrets {
+            self.write_secrets(secrets)?;
+        }
+        self.write_members(fresh.members)?;
+        replace(&self.path, HOST, &host_text(&identity)?)
+            .context("the host directory can't be written")?;
+        self.identity = identity;
+        self.write_certificate(fresh.certificate)
+    }
+
+    /// The node's certificate in DER, whether or not its time is over.
+    pub fn certificate(&self) -> Result<Vec<u8>> {
+        self.pem(NODE_CERTIFICATE)
+    }
+
     /// The cluster is made: it must not be founded a second time.
     pub fn founded(&mut self) -> Result<()> {
         self.identity.founds = None;
@@ -292,6 +322,12 @@ impl HostDirectory {
 pub struct SealedAuthority(PathBuf);
 
 impl SealedAuthority {
+    /// That in a host directory.
+    #[cfg(test)]
+    pub fn in_directory(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
     /// The key, if it is here.
     pub fn read(&self) -> Option<Vec<u8>> {
         pem::decode(&read(&self.0, AUTHORITY_SEALED).ok()?)
@@ -385,6 +421,7 @@ fn members_text(members: &Members) -> Result<String> {
     sealed(&MembersDocument {
         format: FORMAT,
         epoch: members.epoch,
+        last_node: members.last_node.0,
         nodes: members.nodes.iter().map(node).collect(),
         replicas: members.replicas.iter().map(replica).collect(),
     })
@@ -402,7 +439,7 @@ fn members_of(text: &str) -> Option<Members> {
             zone: node.zone,
             level: node.level,
         };
-        Some(Node { id: NodeId(node.node), registration })
+        Some(Node::new(NodeId(node.node), registration))
     };
     let replica = |place: ReplicaDocument| ReplicaPlace {
         replica: ReplicaId(place.replica),
@@ -410,6 +447,7 @@ fn members_of(text: &str) -> Option<Members> {
     };
     Some(Members {
         epoch: document.epoch,
+        last_node: NodeId(document.last_node),
         nodes: document.nodes.into_iter().map(node).collect::<Option<_>>()?,
         replicas: document.replicas.into_iter().map(replica).collect(),
     })
@@ -453,9 +491,10 @@ mod tests {
 
     #[test]
     fn members_are_read_back() {
-        let node = Node { id: NodeId(3), registration: identity().registration() };
+        let node = Node::new(NodeId(3), identity().registration());
         let place = ReplicaPlace { replica: ReplicaId(7), node: NodeId(3) };
-        let members = Members { epoch: 5, nodes: vec![node], replicas: vec![place] };
+        let members =
+            Members { epoch: 5, nodes: vec![node], replicas: vec![place], last_node: NodeId(9) };
         assert_eq!(members_of(&members_text(&members).expect("encoded")), Some(members));
     }
 }

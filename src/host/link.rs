@@ -11,12 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use metadata::authority_seal;
 use metadata::client::MetadataClient;
-use metadata::limits::CERTIFICATE_LIFETIME;
 use model::membership::{Members, MembershipError, MembershipRequest, MembershipResponse};
 use model::query::{Answer, MetadataRequest, MetadataResponse, Query};
 use model::shard::{ShardRequest, ShardResponse};
+use model::time::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use wire::network::{InProcess, Network, Peer};
@@ -24,9 +23,10 @@ use wire::rpc::{
     ClientOptions, Route, Routes, RpcClient, RpcNetwork, RpcServer, Security, ServerLimits,
     Services,
 };
-use wire::tls::{Authority, Credentials, Identity, NodeKey};
+use wire::tls::{Authority, Credentials, NodeKey};
 
-use super::book::{MemberBook, NodeRoutes, ReplicaRoutes, members_of};
+use super::book::{MemberBook, NodeRoutes, ReplicaRoutes};
+use super::certificate;
 use super::directory::HostDirectory;
 use crate::process::{Doors, bind};
 
@@ -83,15 +83,10 @@ impl Link {
         };
         let listener = bind(listen).context("the internal listener can't be opened")?;
         let address = listener.local_addr()?;
-        let mut credentials = directory.credentials()?;
-        if credentials.expires() <= doors.clock.now()
-            && let Some(certificate) = own_certificate(&directory, doors)?
-        {
-            directory.write_certificate(&certificate)?;
-            credentials = directory.credentials()?;
-            tracing::warn!("this node's certificate had expired; it has made itself a new one");
-        }
-        let services = Services::new();
+        let credentials = certificate::in_force(&directory, doors)?;
+        let book = MemberBook::new(directory.members());
+        // Until the first map is heard of, everybody with a certificate is let in.
+        let services = Services::among(Arc::clone(&book) as _);
         let server = RpcServer::start(
             listener,
             Security::Tls(Arc::clone(&credentials)),
@@ -104,10 +99,15 @@ impl Link {
             ClientOptions::default(),
             Arc::clone(&doors.clock),
         )?;
-        let book = MemberBook::new(directory.members());
         let core = Core { directory, credentials, book, client, doors: doors.clone() };
         let (stop, _) = watch::channel(false);
         Ok(Self { core: Arc::new(core), server, services, address, stop, tasks: Mutex::default() })
+    }
+
+    /// Tells when this node's certificate ends, as renewed by then.
+    pub fn certificate_end(&self) -> Arc<dyn Fn() -> Timestamp + Send + Sync> {
+        let credentials = Arc::clone(&self.core.credentials);
+        Arc::new(move || credentials.expires())
     }
 
     /// The host directory.
@@ -240,7 +240,7 @@ impl Core {
                 Ok(Ok(Answer::ClusterMap(Some(map)))) => {
                     // Metadata that was put back may have forgotten this node.
                     registered = map.node(self.directory.identity().node).is_some();
-                    self.take(&members_of(&map));
+                    self.take(&Members::from(&map));
                 }
                 Ok(Ok(_)) => {}
                 // The replicas may all have moved while this process was away.
@@ -337,24 +337,6 @@ impl Routes for MembershipRoute {
     fn route(&self, _peer: Peer) -> Option<Route> {
         Some(Route { address: self.address.clone(), node: Some(self.node), target: 0 })
     }
-}
-
-/// A certificate that a metadata node makes itself, since it can open the authority's key: when all
-/// of them have expired, there is nobody to ask.
-fn own_certificate(directory: &HostDirectory, doors: &Doors) -> Result<Option<Vec<u8>>> {
-    let host = directory.identity();
-    let Some(sealed) = directory.sealed_authority().read() else {
-        return Ok(None);
-    };
-    let cluster_key = directory.secrets()?.cluster_key();
-    let cluster_key = cluster_key.context("the secrets file holds no cluster key")?;
-    let key = authority_seal::open(&cluster_key, host.cluster, &sealed)?;
-    let authority = Authority::from_der(&directory.authority()?, &key)?;
-    let identity = Identity { cluster: host.cluster, node: host.node, roles: host.roles };
-    let request = NodeKey::from_der(&directory.key()?)?.certificate_request()?;
-    let addresses = std::slice::from_ref(&host.address);
-    let now = doors.clock.now();
-    Ok(Some(authority.issue(&request, &identity, addresses, now, CERTIFICATE_LIFETIME)?))
 }
 
 /// All interfaces, at the port of the node's address.

@@ -20,25 +20,21 @@ use model::command::{Command, Outcome};
 use model::ids::ReplicaId;
 use model::membership::{MembershipRequest, MembershipResponse};
 use model::node::{Authority, Roles};
-use model::query::{Answer, MetadataError, MetadataRequest, MetadataResponse, Query};
+use model::query::{MetadataRequest, MetadataResponse};
 use model::rpc::Service;
 use tokio::task::JoinHandle;
-use wire::BoxFuture;
 use wire::disk::RealDisk;
-use wire::network::Service as _;
-use wire::rpc::{Caller, CallerService, Services, WithoutCaller};
+use wire::rpc::{CallerService, Services, WithoutCaller};
 
-use super::directory::SealedAuthority;
+use super::authority;
 use super::link::Link;
+use super::of_sender::OfSender;
 use crate::directories::{DirectoryLock, encode_secrets, lock};
 use crate::process::Doors;
 use crate::roles::metadata::{LocalPeers, ReplicaParts, Replicas, replica_count};
 
 /// How long the founder waits for its own replicas to elect a leader.
 const FOUNDING_PATIENCE: Duration = Duration::from_mins(1);
-
-/// The pause between two looks at the metadata's authority, until it is kept here.
-const AUTHORITY_PAUSE: Duration = Duration::from_secs(5);
 
 /// The running role.
 pub struct MetadataRole {
@@ -90,14 +86,15 @@ impl MetadataRole {
         let admission = Admission::new(AdmissionParts {
             cluster: identity.cluster,
             client: Arc::clone(replicas.client()),
-            cluster_key: secrets.cluster_key().context("the secrets file holds no cluster key")?,
+            seal_keys: secrets.seal_keys().context("the secrets file holds no cluster key")?,
             secrets: encode_secrets(&secrets)?,
+            gateway_secrets: encode_secrets(&secrets.without_authority_seal_key())?,
             clock: Arc::clone(&doors.clock),
         });
         let admission: Arc<dyn CallerService<MembershipRequest, MembershipResponse>> =
             Arc::new(admission);
         link.services().add(0, admission);
-        let authority = tokio::spawn(keep_authority(
+        let authority = tokio::spawn(authority::keep(
             Arc::clone(replicas.client()),
             link.directory().authority()?,
             link.directory().sealed_authority(),
@@ -153,68 +150,17 @@ async fn found(link: &Link, replicas: &Replicas, key: &[u8], doors: &Doors) -> R
         Outcome::NodeRegistered(node) if node == identity.node => {}
         other => bail!("the cluster has another first host already: {other:?}"),
     }
-    let secrets = directory.secrets()?;
-    let cluster_key = secrets.cluster_key().context("the secrets file holds no cluster key")?;
-    let sealed = authority_seal::seal(&cluster_key, identity.cluster, key, &*doors.entropy)?;
+    // A host directory that an older release made has none. Written first: what is sealed with a key
+    // that is lost can never be opened.
+    let secrets = directory.secrets()?.with_authority_seal_key(&*doors.entropy);
+    directory.write_secrets(&secrets)?;
+    let seal_key = secrets.authority_seal_key().context("the authority seal key can't be read")?;
+    let sealed = authority_seal::seal(&seal_key, identity.cluster, key, &*doors.entropy)?;
     let authority =
         Authority { certificate: directory.authority()?.into(), sealed_key: sealed.into() };
     match propose(Command::SetAuthority(authority)).await? {
         Outcome::Done => Ok(()),
         other => bail!("the cluster has another certificate authority already: {other:?}"),
-    }
-}
-
-/// Keeps the authority's sealed key in the host directory, too, and gives it back to metadata that
-/// was rebuilt from the disks and has none: else nobody could join or renew any more.
-async fn keep_authority(
-    client: Arc<MetadataClient>,
-    certificate: Vec<u8>,
-    kept: SealedAuthority,
-    doors: Doors,
-) {
-    loop {
-        if let Ok(Answer::Trust(trust)) = client.query(Query::Trust).await
-            && settle(&client, trust.authority, &certificate, &kept).await
-        {
-            return;
-        }
-        doors.clock.sleep(AUTHORITY_PAUSE).await;
-    }
-}
-
-/// Makes the metadata and the host directory have the same; `false` when it must be tried again.
-async fn settle(
-    client: &MetadataClient,
-    authority: Option<Authority>,
-    certificate: &[u8],
-    kept: &SealedAuthority,
-) -> bool {
-    match (authority, kept.read()) {
-        (Some(authority), here) if here.as_deref() == Some(authority.sealed_key.as_slice()) => true,
-        (Some(authority), _) => match kept.write(&authority.sealed_key) {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::warn!(%error, "the authority's sealed key was not kept here");
-                false
-            }
-        },
-        (None, Some(sealed)) => {
-            let certificate = certificate.to_vec().into();
-            let authority = Authority { certificate, sealed_key: sealed.into() };
-            match client.propose_one(Command::SetAuthority(authority)).await {
-                Ok(Outcome::Done) => {
-                    tracing::warn!("the metadata had no certificate authority; it has it again");
-                    true
-                }
-                Ok(other) => {
-                    tracing::error!(?other, "the certificate authority was not put back");
-                    true
-                }
-                Err(_) => false,
-            }
-        }
-        // The founder gives it before long.
-        (None, None) => false,
     }
 }
 
@@ -231,7 +177,7 @@ impl ReplicaDoors for RpcDoors {
         let messages: Arc<dyn CallerService<RaftRequest, RaftResponse>> =
             Arc::new(WithoutCaller(Arc::clone(messages) as _));
         let service: Arc<dyn CallerService<MetadataRequest, MetadataResponse>> =
-            Arc::new(OfSender(Arc::clone(service)));
+            Arc::new(OfSender(Arc::clone(service) as _));
         self.0.add(replica.0, messages);
         self.0.add(replica.0, service);
     }
@@ -239,23 +185,5 @@ impl ReplicaDoors for RpcDoors {
     fn close(&self, replica: ReplicaId) {
         self.0.remove(Service::Raft, replica.0);
         self.0.remove(Service::Metadata, replica.0);
-    }
-}
-
-/// The metadata to other nodes: none of them is heard about another.
-struct OfSender(Arc<MetadataService>);
-
-impl CallerService<MetadataRequest, MetadataResponse> for OfSender {
-    fn serve(&self, caller: Caller, request: MetadataRequest) -> BoxFuture<'_, MetadataResponse> {
-        let is_own = caller
-            .identity
-            .as_ref()
-            .is_some_and(|sender| request.is_of_sender(sender.node, sender.roles));
-        if is_own {
-            return self.0.serve(request);
-        }
-        let sender = caller.identity.map(|sender| sender.node.0);
-        tracing::debug!(address = %caller.address, sender, "a node spoke of another's disks");
-        Box::pin(std::future::ready(MetadataResponse::Failed(MetadataError::Unavailable)))
     }
 }

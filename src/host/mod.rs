@@ -1,10 +1,13 @@
 //! A process of a cluster: its host directory, its link to the other nodes, and the roles that it
 //! plays.
 
+mod authority;
 mod book;
+mod certificate;
 pub mod directory;
 mod link;
 mod metadata;
+mod of_sender;
 mod orders;
 mod pem;
 mod run;

@@ -191,7 +191,11 @@ impl Orders {
             return Err(OrderError::Refused(text));
         }
         let node = place.node;
-        self.propose(Command::ForgetReplica { replica }).await?;
+        // Its node makes no other by itself, unless a node of an older release is still there: that
+        // one doesn't know how to keep to it.
+        let forget = |taken_from| Command::ForgetReplica { replica, taken_from };
+        let taken_from = Some(node).filter(|_| map.allows(&forget(Some(node))));
+        self.propose(forget(taken_from)).await?;
         self.until("the removal", || {
             Box::pin(async move {
                 let (map, leader) = (self.map().await.ok()?, self.leader().await?);
@@ -362,7 +366,9 @@ fn unavailable(error: MetadataError) -> OrderError {
 fn refused(refusal: Refusal) -> OrderError {
     let text = match refusal {
         Refusal::NoSuchNode => return OrderError::NotFound("there is no such node".to_owned()),
-        Refusal::NodeInUse => "the node keeps disks or a metadata replica; move those away first",
+        Refusal::NodeInUse => {
+            "the node keeps a metadata replica, or disks that are neither out nor drained and empty: drain it and remove its replica first"
+        }
         Refusal::NoCluster => "the cluster isn't made yet",
         _ => return OrderError::Failed(refusal.to_string()),
     };

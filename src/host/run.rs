@@ -53,8 +53,8 @@ pub struct HostParts {
     pub admin_listen: SocketAddr,
     /// Where replicas of the metadata may be.
     pub metadata: Option<Vec<PathBuf>>,
-    /// The data directories.
-    pub storage: Option<Vec<PathBuf>>,
+    /// The disks.
+    pub storage: Option<StoragePart>,
     /// The gateway.
     pub gateway: Option<GatewayPart>,
     /// The root identity, if the operator of a server chose one.
@@ -65,6 +65,14 @@ pub struct HostParts {
     pub log_format: LogFormat,
     /// What is allowed but unwise.
     pub warnings: Vec<String>,
+}
+
+/// The disks of a process.
+pub struct StoragePart {
+    /// The data directories.
+    pub directories: Vec<PathBuf>,
+    /// How long deleted shards stay recoverable.
+    pub recoverable: Duration,
 }
 
 impl HostParts {
@@ -83,7 +91,10 @@ impl From<StorageNodeSettings> for HostParts {
             cluster_listen: settings.cluster_listen,
             admin_listen: settings.admin_listen,
             metadata: None,
-            storage: Some(settings.directories),
+            storage: Some(StoragePart {
+                directories: settings.directories,
+                recoverable: settings.recoverable,
+            }),
             gateway: None,
             root: None,
             log: settings.log,
@@ -136,7 +147,10 @@ impl HostParts {
             cluster_listen: settings.cluster_listen,
             admin_listen: settings.admin_listen,
             metadata: Some(settings.directories.clone()),
-            storage: Some(settings.directories),
+            storage: Some(StoragePart {
+                directories: settings.directories,
+                recoverable: settings.recoverable,
+            }),
             root: settings.root,
             log: settings.log,
             log_format: settings.log_format,
@@ -164,7 +178,7 @@ async fn serve_until_stopped(parts: HostParts, doors: Doors) -> Result<ExitCode>
         None => None,
     };
     let mut storage = match &parts.storage {
-        Some(paths) => Some(Storage::look(paths, &directory, &doors)?),
+        Some(part) => Some(Storage::look(part, &directory, &doors)?),
         None => None,
     };
     if parts.gateway.is_some() {
@@ -208,7 +222,9 @@ async fn serve_until_stopped(parts: HostParts, doors: Doors) -> Result<ExitCode>
                     stopping: stopping.clone(),
                     engine: gateway.as_ref().map(|role| role.engine().clone()),
                 },
-            ),
+            )
+            .with_backups(gateway.as_ref().map(GatewayRole::backup_progress).unwrap_or_default())
+            .with_certificate(link.certificate_end()),
             metrics: rendered(metrics),
             clock: Arc::clone(&doors.clock),
             jobs: gateway.as_ref().map(|role| Arc::clone(role.jobs())),
@@ -330,6 +346,7 @@ fn start_gateway(
         shards: link.shard_network(Some(local)),
         cluster_key,
         root,
+        cluster: link.directory().identity().cluster,
     };
     GatewayRole::start(parts, settings, doors)
 }
@@ -337,6 +354,7 @@ fn start_gateway(
 /// The disks of this process, before and after the metadata is found.
 struct Storage {
     planned: Vec<PlannedDirectory>,
+    recoverable: Duration,
     /// Directories that were there, and so are locked.
     present: Vec<PathBuf>,
     locks: Vec<DirectoryLock>,
@@ -345,15 +363,16 @@ struct Storage {
 
 impl Storage {
     /// Looks at the directories; writes nothing.
-    fn look(paths: &[PathBuf], host: &HostDirectory, doors: &Doors) -> Result<Self> {
-        let found = directories::inspect(paths)?;
+    fn look(part: &StoragePart, host: &HostDirectory, doors: &Doors) -> Result<Self> {
+        let found = directories::inspect(&part.directories)?;
         let there = found.iter().map(|directory| &directory.path);
         let present: Vec<PathBuf> = there.filter(|path| path.exists()).cloned().collect();
         let locks = present.iter().map(|path| directories::lock(path));
         let locks = locks.collect::<Result<Vec<_>>>()?;
         let cluster = host.identity().cluster;
         let planned = directories::decide_joined(found, cluster, &*doors.entropy)?;
-        Ok(Self { planned, present, locks, is_formatted: false })
+        let recoverable = part.recoverable;
+        Ok(Self { planned, recoverable, present, locks, is_formatted: false })
     }
 
     /// Makes the new directories disks of the cluster. Each is locked before anything is written.
@@ -413,8 +432,7 @@ impl Storage {
                 Arc::new(WithoutCaller(service));
             link.services().add(peer, service);
         };
-        let disks = disks::start(&self.planned, place, client, doors, open_to_others).await?;
-        Ok(disks)
+        disks::start(&self.planned, place, self.recoverable, client, doors, open_to_others).await
     }
 }
 

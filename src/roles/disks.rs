@@ -56,6 +56,7 @@ pub struct Disks {
 pub async fn start(
     directories: &[PlannedDirectory],
     place: DiskPlace,
+    recoverable: Duration,
     client: &Arc<MetadataClient>,
     doors: &Doors,
     open_to_others: impl FnOnce(Arc<dyn Service<ShardRequest, ShardResponse>>),
@@ -70,11 +71,11 @@ pub async fn start(
         }
     }
     let id = place.node;
+    let options = StoreOptions { grace: recoverable, ..StoreOptions::default() };
     let (clock, entropy) = (Arc::clone(&doors.clock), Arc::clone(&doors.entropy));
-    let (node, errors) = tokio::task::spawn_blocking(move || {
-        StorageNode::open(id, disks, StoreOptions::default(), clock, entropy)
-    })
-    .await?;
+    let (node, errors) =
+        tokio::task::spawn_blocking(move || StorageNode::open(id, disks, options, clock, entropy))
+            .await?;
     for error in errors {
         tracing::error!(%error, "a disk is not in use");
     }
@@ -164,6 +165,7 @@ async fn register(
             weight,
             state: DiskState::Up,
             path: path.clone(),
+            standing: model::cluster_map::Standing::default(),
         };
         let adopted = client.propose_one(Command::AdoptDisk(known)).await;
         let adopted = adopted.context("a disk can't be registered")?;

@@ -10,13 +10,16 @@ use gateway::admin::ScrubJobs;
 use gateway::auth::Secret;
 use gateway::http::listener::ListenerOptions;
 use gateway::http::tls::Tls;
+use gateway::remote_store::RemoteSettings;
 use gateway::{Gateway, GatewayOptions, Identity};
+use metadata::backup::BackupProgress;
 use metadata::backup::schedule::Schedule;
 use metadata::client::MetadataClient;
+use model::ids::ClusterId;
 use model::shard::{ShardRequest, ShardResponse};
 use wire::network::Network;
 
-use super::backups::Backups;
+use super::backups::{Backups, Targets};
 use crate::process::Doors;
 use crate::settings::{GatewaySettings, RootCredentials, ServerSettings, TlsFiles};
 
@@ -34,8 +37,10 @@ pub struct GatewayPart {
     pub garbage_delay: Duration,
     /// How long to go on serving after the order to stop, so that balancers notice.
     pub drain_delay: Duration,
-    /// When backups of the metadata are taken into the store; `None` for never.
+    /// When backups of the metadata are taken; `None` for never.
     pub backups: Option<Schedule>,
+    /// The other S3 endpoint that they go to, besides the store itself.
+    pub backup_remote: Option<RemoteSettings>,
 }
 
 impl GatewayPart {
@@ -64,6 +69,7 @@ impl From<&GatewaySettings> for GatewayPart {
             garbage_delay: settings.garbage_delay,
             drain_delay: settings.drain_delay,
             backups: schedule(settings.backup_interval, settings.backup_keep),
+            backup_remote: settings.backup_remote.clone(),
         }
     }
 }
@@ -78,6 +84,7 @@ impl From<&ServerSettings> for GatewayPart {
             garbage_delay: settings.garbage_delay,
             drain_delay: settings.drain_delay,
             backups: schedule(settings.backup_interval, settings.backup_keep),
+            backup_remote: settings.backup_remote.clone(),
         }
     }
 }
@@ -85,6 +92,10 @@ impl From<&ServerSettings> for GatewayPart {
 fn schedule(interval: Option<Duration>, keep: usize) -> Option<Schedule> {
     interval.map(|interval| Schedule { interval, keep })
 }
+
+/// What moves leave behind is kept as long as garbage, so that reads under way can end, and at least
+/// until every gateway has the map in which it moved.
+const STRAY_GRACE_MIN: Duration = Duration::from_secs(15);
 
 /// Whose the buckets are.
 const OWNER: &str = "drystone";
@@ -101,6 +112,8 @@ pub struct GatewayParts {
     pub cluster_key: [u8; 32],
     /// The root identity.
     pub root: RootCredentials,
+    /// The cluster, by which its backups elsewhere are known.
+    pub cluster: ClusterId,
 }
 
 /// A running gateway, without its listeners.
@@ -109,6 +122,7 @@ pub struct GatewayRole {
     gateway: Arc<Gateway>,
     jobs: Arc<ScrubJobs>,
     backups: Mutex<Option<Backups>>,
+    backup_progress: Vec<Arc<BackupProgress>>,
 }
 
 impl GatewayRole {
@@ -122,6 +136,7 @@ impl GatewayRole {
             cluster_key: parts.cluster_key,
             options: EngineOptions {
                 garbage_delay: settings.garbage_delay,
+                stray_grace: settings.garbage_delay.max(STRAY_GRACE_MIN),
                 ..EngineOptions::default()
             },
         });
@@ -137,9 +152,14 @@ impl GatewayRole {
         };
         let (clock, entropy) = (Arc::clone(&doors.clock), Arc::clone(&doors.entropy));
         let gateway = Arc::new(Gateway::new(engine.clone(), clock, entropy, options));
-        let start = |schedule| Backups::start(&engine, parts.client, OWNER.to_owned(), schedule);
-        let backups = Mutex::new(settings.backups.map(start).transpose()?);
-        Ok(Self { engine, gateway, jobs, backups })
+        let start = |schedule| {
+            let remote = settings.backup_remote.clone();
+            let targets = Targets { cluster: parts.cluster, owner: OWNER.to_owned(), remote };
+            Backups::start(&engine, parts.client, targets, schedule)
+        };
+        let backups = settings.backups.map(start).transpose()?;
+        let backup_progress = backups.as_ref().map(Backups::progress).unwrap_or_default();
+        Ok(Self { engine, gateway, jobs, backups: Mutex::new(backups), backup_progress })
     }
 
     /// Its engine.
@@ -155,6 +175,11 @@ impl GatewayRole {
     /// Its scrubs.
     pub fn jobs(&self) -> &Arc<ScrubJobs> {
         &self.jobs
+    }
+
+    /// What becomes of the backups, by target; none where none are taken.
+    pub fn backup_progress(&self) -> Vec<Arc<BackupProgress>> {
+        self.backup_progress.clone()
     }
 
     /// Ends the work in the background; its listeners must have ended before.

@@ -93,7 +93,8 @@ async fn serve_until_stopped(
     }
     let place =
         DiskPlace { cluster: plan.cluster, node: NODE, rack: String::new(), zone: String::new() };
-    let disks = disks::start(&plan.directories, place, replicas.client(), &doors, |_| {}).await?;
+    let (recoverable, client) = (settings.recoverable, replicas.client());
+    let disks = disks::start(&plan.directories, place, recoverable, client, &doors, |_| {}).await?;
     let writer = Writer::open(Arc::clone(replicas.client()), GATEWAY_NAME)
         .await
         .context("no writer session could be opened")?;
@@ -103,6 +104,7 @@ async fn serve_until_stopped(
         shards: disks.network(),
         cluster_key,
         root: root.clone(),
+        cluster: plan.cluster,
     };
     let role = GatewayRole::start(parts, &part, &doors)?;
     let (stop, stopping) = watch::channel(false);
@@ -115,7 +117,8 @@ async fn serve_until_stopped(
         engine: Some(role.engine().clone()),
     };
     let admin_parts = AdminParts {
-        gatherer: StatusGatherer::new(Arc::clone(replicas.client()), replicas.places(), process),
+        gatherer: StatusGatherer::new(Arc::clone(replicas.client()), replicas.places(), process)
+            .with_backups(role.backup_progress()),
         metrics: Arc::new(move || metrics.render()),
         clock: Arc::clone(&doors.clock),
         jobs: Some(Arc::clone(role.jobs())),

@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use gateway::remote_store::RemoteSettings;
 use model::coding::Coding;
 
 use super::effective::Effective;
 use super::mistakes::Mistakes;
+use super::remote_backups;
 use super::table::{Role, key};
 use super::together;
 use super::value::LogFormat;
@@ -62,12 +64,16 @@ pub struct ServerSettings {
     pub domains: Vec<String>,
     /// How long garbage is kept.
     pub garbage_delay: Duration,
+    /// How long deleted shards stay recoverable.
+    pub recoverable: Duration,
     /// How long to go on serving after the order to stop.
     pub drain_delay: Duration,
     /// How often the metadata is backed up into the store; `None` for never.
     pub backup_interval: Option<Duration>,
     /// How many of these backups are kept.
     pub backup_keep: usize,
+    /// The other S3 endpoint that backups go to; `None` for none.
+    pub backup_remote: Option<RemoteSettings>,
     /// The log filter.
     pub log: String,
     /// The log format.
@@ -102,6 +108,8 @@ pub struct StorageNodeSettings {
     pub host_directory: PathBuf,
     /// Data directories, at least one.
     pub directories: Vec<PathBuf>,
+    /// How long deleted shards stay recoverable.
+    pub recoverable: Duration,
     /// The admin listener.
     pub admin_listen: SocketAddr,
     /// The internal listener; `None` for that of the host directory.
@@ -138,6 +146,8 @@ pub struct GatewaySettings {
     pub backup_interval: Option<Duration>,
     /// How many of these backups are kept.
     pub backup_keep: usize,
+    /// The other S3 endpoint that backups go to; `None` for none.
+    pub backup_remote: Option<RemoteSettings>,
     /// The log filter.
     pub log: String,
     /// The log format.
@@ -151,6 +161,7 @@ impl RoleSettings for ServerSettings {
 
     fn decide(effective: &Effective, mistakes: &mut Mistakes) -> Option<Self> {
         let tls = together::tls(effective);
+        let backup_remote = remote_backups::decide(effective, mistakes);
         let root = together::root(effective, mistakes);
         Some(Self {
             directories: effective.paths(key::DIRECTORIES)?,
@@ -162,9 +173,11 @@ impl RoleSettings for ServerSettings {
             region: effective.text(key::REGION)?,
             domains: effective.texts(key::DOMAIN)?,
             garbage_delay: Duration::from_secs(effective.seconds(key::GARBAGE_DELAY_SECONDS)?),
+            recoverable: Duration::from_secs(effective.seconds(key::RECOVERABLE_SECONDS)?),
             drain_delay: Duration::from_secs(effective.seconds(key::DRAIN_DELAY_SECONDS)?),
             backup_interval: interval(effective.seconds(key::BACKUP_INTERVAL_SECONDS)?),
             backup_keep: usize::try_from(effective.count(key::BACKUP_KEEP)?).ok()?,
+            backup_remote,
             log: effective.text(key::LOG)?,
             log_format: effective.log_format(key::LOG_FORMAT)?,
             warnings: warnings(effective, tls.as_ref()),
@@ -197,6 +210,7 @@ impl RoleSettings for StorageNodeSettings {
         Some(Self {
             host_directory: effective.path(key::HOST_DIRECTORY)?,
             directories: effective.paths(key::DIRECTORIES)?,
+            recoverable: Duration::from_secs(effective.seconds(key::RECOVERABLE_SECONDS)?),
             admin_listen: effective.address(key::ADMIN_LISTEN)?,
             cluster_listen: effective.address(key::CLUSTER_LISTEN),
             log: effective.text(key::LOG)?,
@@ -209,8 +223,9 @@ impl RoleSettings for StorageNodeSettings {
 impl RoleSettings for GatewaySettings {
     const ROLE: Role = Role::Gateway;
 
-    fn decide(effective: &Effective, _mistakes: &mut Mistakes) -> Option<Self> {
+    fn decide(effective: &Effective, mistakes: &mut Mistakes) -> Option<Self> {
         let tls = together::tls(effective);
+        let backup_remote = remote_backups::decide(effective, mistakes);
         Some(Self {
             host_directory: effective.path(key::HOST_DIRECTORY)?,
             listen: effective.address(key::LISTEN)?,
@@ -222,6 +237,7 @@ impl RoleSettings for GatewaySettings {
             drain_delay: Duration::from_secs(effective.seconds(key::DRAIN_DELAY_SECONDS)?),
             backup_interval: interval(effective.seconds(key::BACKUP_INTERVAL_SECONDS)?),
             backup_keep: usize::try_from(effective.count(key::BACKUP_KEEP)?).ok()?,
+            backup_remote,
             log: effective.text(key::LOG)?,
             log_format: effective.log_format(key::LOG_FORMAT)?,
             warnings: warnings(effective, tls.as_ref()),
@@ -237,5 +253,6 @@ fn interval(seconds: u64) -> Option<Duration> {
 
 fn warnings(effective: &Effective, tls: Option<&TlsFiles>) -> Vec<String> {
     let key = tls.map(|tls| tls.key.as_path());
-    effective.warnings.iter().cloned().chain(key.and_then(together::readable_by_others)).collect()
+    let more = [key.and_then(together::readable_by_others), remote_backups::unwise(effective)];
+    effective.warnings.iter().cloned().chain(more.into_iter().flatten()).collect()
 }

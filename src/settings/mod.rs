@@ -13,6 +13,7 @@ mod file;
 mod meant;
 mod mistakes;
 mod origin;
+mod remote_backups;
 mod table;
 mod together;
 mod value;
@@ -27,6 +28,7 @@ pub use decided::{
 };
 pub use effective::{Effective, Row};
 pub use mistakes::Mistakes;
+pub use remote_backups::unwise as unwise_backups;
 pub use table::{Fallback, key};
 pub use together::readable_by_others;
 pub use value::LogFormat;

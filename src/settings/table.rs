@@ -125,9 +125,18 @@ pub mod key {
     pub const REGION: &str = "region";
     pub const DOMAIN: &str = "domain";
     pub const GARBAGE_DELAY_SECONDS: &str = "garbage_delay_seconds";
+    pub const RECOVERABLE_SECONDS: &str = "recoverable_seconds";
     pub const DRAIN_DELAY_SECONDS: &str = "drain_delay_seconds";
     pub const BACKUP_INTERVAL_SECONDS: &str = "backup_interval_seconds";
     pub const BACKUP_KEEP: &str = "backup_keep";
+    pub const BACKUP_ENDPOINT: &str = "backup_endpoint";
+    pub const BACKUP_BUCKET: &str = "backup_bucket";
+    pub const BACKUP_PREFIX: &str = "backup_prefix";
+    pub const BACKUP_REGION: &str = "backup_region";
+    pub const BACKUP_ACCESS_KEY: &str = "backup_access_key";
+    pub const BACKUP_SECRET_KEY: &str = "backup_secret_key";
+    pub const BACKUP_SECRET_KEY_FILE: &str = "backup_secret_key_file";
+    pub const BACKUP_CA: &str = "backup_ca";
     pub const LOG: &str = "log";
     pub const LOG_FORMAT: &str = "log_format";
     pub const ROOT_ACCESS_KEY: &str = "root_access_key";
@@ -149,7 +158,7 @@ const SERVER_DIRECTORIES: &[&str] = &[
 ];
 
 /// All settings.
-pub static SETTINGS: [Setting; 20] = [
+pub static SETTINGS: [Setting; 29] = [
     Setting {
         key: key::DIRECTORIES,
         kind: Kind::Paths,
@@ -284,6 +293,16 @@ pub static SETTINGS: [Setting; 20] = [
         fallback: |_| Fallback::Values(&["600"]),
     },
     Setting {
+        key: key::RECOVERABLE_SECONDS,
+        kind: Kind::Seconds,
+        roles: &[Role::Server, Role::StorageNode],
+        form: Form::Flag,
+        is_secret: false,
+        value_name: "SECONDS",
+        help: "How long a shard that was deleted stays on its disk, and recoverable",
+        fallback: |_| Fallback::Values(&["600"]),
+    },
+    Setting {
         key: key::DRAIN_DELAY_SECONDS,
         kind: Kind::Seconds,
         roles: SPEAKS_S3,
@@ -314,6 +333,87 @@ pub static SETTINGS: [Setting; 20] = [
         value_name: "N",
         help: "How many of these backups are kept",
         fallback: |_| Fallback::Values(&["24"]),
+    },
+    Setting {
+        key: key::BACKUP_ENDPOINT,
+        kind: Kind::Endpoint,
+        roles: SPEAKS_S3,
+        form: Form::Flag,
+        is_secret: false,
+        value_name: "URL",
+        help: "Another S3 endpoint that the metadata is backed up to as well, as http://HOST:PORT or https://HOST",
+        fallback: |_| Fallback::Unset("backups into the store itself only"),
+    },
+    Setting {
+        key: key::BACKUP_BUCKET,
+        kind: Kind::Bucket,
+        roles: SPEAKS_S3,
+        form: Form::Flag,
+        is_secret: false,
+        value_name: "BUCKET",
+        help: "The bucket there; it must exist",
+        fallback: |_| Fallback::Unset("none"),
+    },
+    Setting {
+        key: key::BACKUP_PREFIX,
+        kind: Kind::KeyPrefix,
+        roles: SPEAKS_S3,
+        form: Form::Flag,
+        is_secret: false,
+        value_name: "PREFIX",
+        help: "What the keys there begin with, before the id of the cluster",
+        fallback: |_| Fallback::Unset("nothing"),
+    },
+    Setting {
+        key: key::BACKUP_REGION,
+        kind: Kind::Region,
+        roles: SPEAKS_S3,
+        form: Form::Flag,
+        is_secret: false,
+        value_name: "REGION",
+        help: "The region there",
+        fallback: |_| Fallback::Unset("us-east-1"),
+    },
+    Setting {
+        key: key::BACKUP_ACCESS_KEY,
+        kind: Kind::AccessKey,
+        roles: SPEAKS_S3,
+        form: Form::Flag,
+        // As with the root identity's.
+        is_secret: true,
+        value_name: "KEY",
+        help: "Access key for that bucket: to list it, and to put, read and delete objects in it",
+        fallback: |_| Fallback::Unset("none"),
+    },
+    Setting {
+        key: key::BACKUP_SECRET_KEY,
+        kind: Kind::SecretKey,
+        roles: SPEAKS_S3,
+        form: Form::Flag,
+        is_secret: true,
+        value_name: "KEY",
+        help: "Secret key for that bucket; best given by a file or the environment",
+        fallback: |_| Fallback::Unset("none"),
+    },
+    Setting {
+        key: key::BACKUP_SECRET_KEY_FILE,
+        kind: Kind::Path,
+        roles: SPEAKS_S3,
+        form: Form::Flag,
+        is_secret: false,
+        value_name: "FILE",
+        help: "A file that holds that secret key and nothing else",
+        fallback: |_| Fallback::Unset("none"),
+    },
+    Setting {
+        key: key::BACKUP_CA,
+        kind: Kind::Path,
+        roles: SPEAKS_S3,
+        form: Form::Flag,
+        is_secret: false,
+        value_name: "FILE",
+        help: "A certificate authority to trust for that endpoint besides those of this host, PEM",
+        fallback: |_| Fallback::Unset("none"),
     },
     Setting {
         key: key::LOG,

@@ -99,6 +99,86 @@ fn backups_are_a_setting_of_those_who_speak_s3() {
 }
 
 #[test]
+fn backups_go_to_another_endpoint_when_all_of_it_is_told() {
+    let files = Files::new();
+    let secret = files.write("secret", "of-the-endpoint\n");
+    let path = files.write(
+        "f.toml",
+        &format!(
+            "backup_endpoint = \"https://s3.example.com:9000\"\nbackup_bucket = \"backups\"\n\
+             backup_access_key = \"backup\"\nbackup_secret_key_file = {secret:?}\n\
+             backup_prefix = \"drystone/\"\nbackup_ca = \"/ca.pem\"\n"
+        ),
+    );
+    let settings: ServerSettings = resolve(&["--config", &path]).expect("valid");
+    let remote = settings.backup_remote.expect("given");
+    assert_eq!(remote.endpoint.to_string(), "https://s3.example.com:9000");
+    assert_eq!(
+        (&*remote.bucket, &*remote.prefix, &*remote.region),
+        ("backups", "drystone/", "us-east-1")
+    );
+    assert_eq!((&*remote.access_key, remote.secret_key.expose()), ("backup", "of-the-endpoint"));
+    assert_eq!(remote.authority.as_deref(), Some(Path::new("/ca.pem")));
+    assert!(settings.warnings.is_empty(), "{:?}", settings.warnings);
+    let line = ["--config", &path, "--backup-secret-key", "on-the-line", "--backup-region", "xy"];
+    let remote = resolve::<ServerSettings>(&line).expect("valid").backup_remote.expect("given");
+    assert_eq!((remote.secret_key.expose(), &*remote.region), ("on-the-line", "xy"));
+
+    let line = [
+        "--host-directory",
+        "/h",
+        "--backup-endpoint",
+        "http://10.0.0.1:9000",
+        "--backup-bucket",
+        "backups",
+        "--backup-access-key",
+        "backup",
+        "--backup-secret-key",
+        "12345678",
+    ];
+    let settings: GatewaySettings = resolve(&line).expect("valid");
+    assert!(settings.backup_remote.is_some());
+    assert!(settings.warnings[0].contains("in the clear"), "{:?}", settings.warnings);
+    assert!(resolve::<ServerSettings>(&[]).expect("valid").backup_remote.is_none());
+}
+
+#[test]
+fn half_an_endpoint_for_backups_is_a_mistake_that_says_what_to_do() {
+    check_mistakes::<ServerSettings>(
+        "backup_endpoint = \"https://s3.example.com\"\n",
+        &[
+            "1: backup_endpoint needs backup_bucket, too",
+            "1: backup_endpoint needs backup_access_key, too",
+            "1: backup_endpoint needs backup_secret_key or backup_secret_key_file, too",
+        ],
+    );
+    check_mistakes::<ServerSettings>(
+        "backup_bucket = \"backups\"\nbackup_ca = \"/ca\"\n",
+        &[
+            "1: backup_bucket does nothing without backup_endpoint",
+            "2: backup_ca does nothing without backup_endpoint",
+        ],
+    );
+    let whole = "backup_endpoint = \"http://127.0.0.1:1\"\nbackup_bucket = \"backups\"\n\
+                 backup_access_key = \"backup\"\nbackup_secret_key = \"12345678\"\n";
+    let check = |more: &str, expected: &str| {
+        check_mistakes::<ServerSettings>(&format!("{whole}{more}"), &[expected]);
+    };
+    check("backup_ca = \"/ca\"\n", "5: backup_ca does nothing with an endpoint of http://");
+    check("backup_interval_seconds = 0\n", "1: backup_endpoint does nothing with backup_interval");
+    check("backup_secret_key_file = \"/s\"\n", "5: backup_secret_key and backup_secret_key_file");
+    check_mistakes::<ServerSettings>(
+        "backup_endpoint = \"s3.example.com\"\n",
+        &[
+            "1: backup_endpoint = \"s3.example.com\": expected http:// or https://",
+            "needs backup_bucket",
+            "needs backup_access_key",
+            "needs backup_secret_key",
+        ],
+    );
+}
+
+#[test]
 fn each_role_has_its_own_ports_and_needs_a_host_directory() {
     let metadata: MetadataSettings = resolve(&["--host-directory", "/h"]).expect("valid");
     assert_eq!(metadata.admin_listen.to_string(), "127.0.0.1:9003");
@@ -299,6 +379,12 @@ fn no_secret_is_ever_told() {
     assert!(swapped.contains("root_access_key = ***: expected 3 to 128"), "{swapped}");
     assert!(swapped.contains("root_secret_key = ***: expected at least 8"), "{swapped}");
     tell("", &["--root-secret-key", CANARY]);
+    tell(&format!("backup_secret_key = \"{CANARY}\"\n"), &[]);
+    tell(&format!("backup_access_key = \"{CANARY}/=\"\n"), &["--backup-secret-key", "x"]);
+    let whole = "backup_endpoint = \"http://127.0.0.1:1\"\nbackup_bucket = \"backups\"\n\
+                 backup_access_key = \"backup\"\n";
+    tell(&format!("{whole}backup_secret_key_file = \"{CANARY}\"\n"), &[]);
+    tell("", &["--backup-secret-key", CANARY]);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use super::decided::{RootCredentials, TlsFiles};
 use super::effective::Effective;
 use super::mistakes::Mistakes;
 use super::origin::Origin;
+use super::remote_backups;
 use super::table::{Role, key};
 use super::value::{Kind, Value};
 
@@ -25,6 +26,7 @@ pub fn check(effective: &Effective, mistakes: &mut Mistakes) {
     cluster_listen(effective, mistakes);
     tls_pair(effective, mistakes);
     root_pair(effective, mistakes);
+    remote_backups::check(effective, mistakes);
 }
 
 /// No two listeners can have one port. Port 0 stands for any that is free.
@@ -148,7 +150,7 @@ pub fn root(effective: &Effective, mistakes: &mut Mistakes) -> Option<RootCreden
 }
 
 /// The only line of a file.
-fn read_secret(path: &Path) -> io::Result<String> {
+pub(super) fn read_secret(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(SECRET_BYTES_MAX).read_to_string(&mut text)?;
     let line = text.strip_suffix('\n').unwrap_or(&text);

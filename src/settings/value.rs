@@ -7,7 +7,9 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use gateway::remote_store::Endpoint;
 use model::coding::Coding;
+use model::names::BucketName;
 use tracing_subscriber::EnvFilter;
 
 /// Garbage is not kept longer than a year: the disks would fill with it.
@@ -45,6 +47,12 @@ pub enum Kind {
     Count,
     /// A region's name.
     Region,
+    /// An S3 endpoint.
+    Endpoint,
+    /// A bucket's name.
+    Bucket,
+    /// What keys begin with.
+    KeyPrefix,
     /// A filter of log lines.
     LogFilter,
     /// A form of log lines.
@@ -102,6 +110,11 @@ impl Kind {
             Self::Seconds => "a whole number of seconds, at most a year",
             Self::Count => "a whole number from 1 to 500",
             Self::Region => "a region such as us-east-1, of letters, digits, - and _",
+            Self::Endpoint => {
+                "http:// or https:// and a host, such as https://s3.example.com or http://10.0.0.1:9000"
+            }
+            Self::Bucket => "a bucket's name, such as backups",
+            Self::KeyPrefix => "at most 200 letters, digits or any of - _ . /",
             Self::LogFilter => "a log filter such as info or warn,engine=debug",
             Self::LogFormat => "text or json",
             Self::AccessKey => "3 to 128 letters, digits or any of - _ . + = @",
@@ -162,6 +175,21 @@ impl Kind {
             Self::Region => {
                 let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
                 require((1..=64).contains(&text.len()) && text.bytes().all(plain))?;
+                Ok(Value::Text(text.to_owned()))
+            }
+            Self::Endpoint => {
+                require(Endpoint::parse(text).is_some())?;
+                Ok(Value::Text(text.to_owned()))
+            }
+            Self::Bucket => {
+                require(BucketName::parse(text).is_ok())?;
+                Ok(Value::Text(text.to_owned()))
+            }
+            Self::KeyPrefix => {
+                let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
+                require(text.len() <= 200 && text.bytes().all(plain))?;
+                // What no client sends as it is.
+                require(text.split('/').all(|name| name != "." && name != ".."))?;
                 Ok(Value::Text(text.to_owned()))
             }
             Self::LogFilter => {
@@ -246,6 +274,10 @@ mod tests {
         check(Kind::Seconds, &["0"], "0");
         check(Kind::Count, &["500"], "500");
         check(Kind::Region, &["eu-west-1"], "\"eu-west-1\"");
+        check(Kind::Endpoint, &["https://s3.example.com"], "\"https://s3.example.com\"");
+        check(Kind::Bucket, &["backups"], "\"backups\"");
+        check(Kind::KeyPrefix, &["of/drystone/"], "\"of/drystone/\"");
+        check(Kind::KeyPrefix, &[""], "\"\"");
         check(Kind::LogFilter, &["warn,engine=debug"], "\"warn,engine=debug\"");
         check(Kind::LogFormat, &["json"], "\"json\"");
         check(Kind::AccessKey, &["operator"], "\"operator\"");
@@ -274,6 +306,11 @@ mod tests {
         check(Kind::Seconds, &["99999999999"]);
         check(Kind::Region, &["us/east"]);
         check(Kind::Region, &[""]);
+        check(Kind::Endpoint, &["s3.example.com:9000"]);
+        check(Kind::Endpoint, &["https://s3.example.com/bucket"]);
+        check(Kind::Bucket, &["UPPER/case"]);
+        check(Kind::KeyPrefix, &["a b"]);
+        check(Kind::KeyPrefix, &["a/../b"]);
         check(Kind::LogFilter, &["a=b=c"]);
         check(Kind::LogFilter, &[""]);
         check(Kind::LogFormat, &["JSON"]);

@@ -6,6 +6,7 @@ mod hostile;
 mod identity;
 mod lanes;
 mod raw;
+mod removed;
 mod round_trip;
 mod stopping;
 mod world;

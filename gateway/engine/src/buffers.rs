@@ -135,6 +135,11 @@ impl Budget {
         Arc::clone(&self.kibibytes).try_acquire_many_owned(self.kibibytes_of(bytes)).ok()
     }
 
+    /// Whether somebody holds a share.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.kibibytes.available_permits() < self.total as usize
+    }
+
     fn kibibytes_of(&self, bytes: u64) -> u32 {
         u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).min(self.total)
     }

@@ -21,21 +21,31 @@ use wire::network::Network;
 use crate::buffers::{Budget, BufferPool};
 use crate::codec::Codec;
 use crate::discard::DiscardQueue;
+use crate::inspect::{InspectError, InspectRequest, ObjectReport};
 use crate::lease::{JobLease, Leases};
 use crate::map::MapCache;
 use crate::metadata_door::Metadata;
 use crate::options::EngineOptions;
+use crate::outstanding::{Outstanding, OutstandingDesk};
 use crate::owner_seal::OwnerSeal;
+use crate::pace::Pace;
 use crate::patience::PatientMetadata;
+use crate::reach::{self, OutOfReach};
 use crate::read::{ObjectReader, OpenError};
+use crate::rebalance::{RebalanceDesk, RebalanceProgress};
+use crate::recode::{RecodeDesk, RecodeProgress};
 use crate::recover::{RecoverError, RecoverMeter, RecoverRequest};
 use crate::repair::{RepairDesk, RepairProgress};
 use crate::repair_report::RepairReports;
 use crate::scrub::{ScrubError, ScrubMeter, ScrubRequest};
 use crate::shard_door::ShardDoor;
+use crate::slow::{self, SlowDisk};
 use crate::usage::Usage;
 use crate::write::{ObjectWriter, WriteTarget};
-use crate::{collect, discard, lease, reconcile, recover, repair, repair_report, scrub, usage};
+use crate::{
+    collect, discard, inspect, lease, outstanding, rebalance, recode, reconcile, recover, repair,
+    repair_report, scrub, usage,
+};
 
 /// What an engine is made of.
 pub struct EngineParts {
@@ -104,6 +114,9 @@ pub(crate) struct Shared {
     pub(crate) discards: DiscardQueue,
     pub(crate) reports: RepairReports,
     pub(crate) repair: RepairDesk,
+    pub(crate) rebalance: RebalanceDesk,
+    pub(crate) recode: RecodeDesk,
+    pub(crate) outstanding: OutstandingDesk,
     /// Computations at once: as many as there are cores.
     cores: Arc<Semaphore>,
 }
@@ -140,6 +153,7 @@ impl Engine {
             options.metadata_patience,
         ));
         let map = Arc::new(MapCache::new(Arc::clone(&patience), Arc::clone(&clock)));
+        let pace = Pace::new(Arc::clone(&clock), options.repair_bytes_per_second);
         let shared = Arc::new(Shared {
             metadata: Arc::clone(&patience) as Arc<dyn Metadata>,
             patience,
@@ -153,7 +167,10 @@ impl Engine {
             buffers: Arc::default(),
             write_budget: Budget::new(options.write_budget_bytes),
             read_budget: Budget::new(options.read_budget_bytes),
-            repair: RepairDesk::new(options.repair_budget_bytes),
+            repair: RepairDesk::new(options.repair_budget_bytes, pace),
+            rebalance: RebalanceDesk::default(),
+            recode: RecodeDesk::default(),
+            outstanding: OutstandingDesk::default(),
             options,
             usage: Usage::default(),
             discards: DiscardQueue::default(),
@@ -164,8 +181,11 @@ impl Engine {
         let mut handles = vec![
             tokio::spawn(keep_map(Arc::clone(&shared), stopping.clone())),
             tokio::spawn(usage::keep(Arc::clone(&shared), stopping.clone())),
+            tokio::spawn(reach::watch(Arc::clone(&shared), stopping.clone())),
+            tokio::spawn(slow::watch(Arc::clone(&shared), stopping.clone())),
             tokio::spawn(discard::run(Arc::clone(&shared), stopping.clone())),
             tokio::spawn(repair_report::run(Arc::clone(&shared), stopping.clone())),
+            tokio::spawn(outstanding::keep(Arc::clone(&shared), stopping.clone())),
         ];
         handles.extend(cluster_jobs(&shared, &stopping));
         // After the jobs, so that it takes all of their leases in its first round.
@@ -211,6 +231,11 @@ impl Engine {
         self.shared.map.get().await
     }
 
+    /// The cluster map as it is now, which everything that is begun from now on goes by.
+    pub async fn newest_cluster_map(&self) -> Result<Arc<ClusterMap>, MetadataError> {
+        self.shared.map.refresh().await
+    }
+
     /// Every newer cluster map, as it is seen; `None` before the first.
     pub fn follow_cluster_map(&self) -> watch::Receiver<Option<Arc<ClusterMap>>> {
         self.shared.map.follow()
@@ -225,6 +250,21 @@ impl Engine {
     /// How long the metadata hasn't answered; `None` while it does.
     pub fn metadata_silence(&self) -> Option<Duration> {
         self.shared.patience.silence()
+    }
+
+    /// The disks that this gateway can't reach, whatever the cluster map says of them, and what that
+    /// stops; `None` while it reaches all.
+    pub fn out_of_reach(&self) -> Option<OutOfReach> {
+        self.shared.door.reach.out_of_reach(&*self.shared.map.current()?)
+    }
+
+    /// The disks that answer, and far more slowly than their peers, by what this gateway sees of
+    /// them. They get no new extents and few reads where others can do, and are told here until
+    /// they are well again; none before the first cluster map.
+    pub fn slow_disks(&self) -> Vec<SlowDisk> {
+        let now = self.shared.clock.monotonic();
+        let map = self.shared.map.current();
+        map.map_or_else(Vec::new, |map| self.shared.door.slowness.slow_disks(&map, now))
     }
 
     /// Takes the lease of a job, so that only one gateway at a time does it: the engine renews it
@@ -277,6 +317,43 @@ impl Engine {
         self.shared.repair.progress()
     }
 
+    /// Bytes per second that repair reads and writes, once a disk of this map is lost, while clients
+    /// read or write; 0 for no limit.
+    pub fn repair_bytes_per_second(&self, map: &ClusterMap) -> u64 {
+        repair::rate_after_a_loss(map, &self.shared.options)
+    }
+
+    /// What moves of slots have come to since this engine began.
+    pub fn rebalance_progress(&self) -> RebalanceProgress {
+        self.shared.rebalance.progress()
+    }
+
+    /// Everything that lacks redundancy, by the metadata: counted, not sampled; and how fast it gets
+    /// less.
+    pub async fn outstanding(&self) -> Result<Outstanding, MetadataError> {
+        outstanding::outstanding(&self.shared).await
+    }
+
+    /// Where every shard of an object is, and in what state, as the disks say.
+    pub async fn inspect(&self, request: &InspectRequest) -> Result<ObjectReport, InspectError> {
+        inspect::inspect(&self.shared, request).await
+    }
+
+    /// Has the cluster map looked at for slots that are to move, where this gateway moves them.
+    pub fn wake_rebalance(&self) {
+        self.shared.rebalance.wake();
+    }
+
+    /// What recoding has come to since this engine began.
+    pub fn recode_progress(&self) -> RecodeProgress {
+        self.shared.recode.progress()
+    }
+
+    /// Has the orders to recode buckets looked at, where this gateway carries them out.
+    pub fn wake_recode(&self) {
+        self.shared.recode.wake();
+    }
+
     /// Finds an object and plans how to read what is wanted of it.
     pub async fn open(
         &self,
@@ -327,6 +404,20 @@ fn cluster_jobs(shared: &Arc<Shared>, stopping: &watch::Receiver<bool>) -> Vec<J
         handles.push(start(
             Job::Repair,
             Box::new(move |stop| Box::pin(reconcile::run_damage(Arc::clone(&finder), stop))),
+        ));
+    }
+    if let Some(interval) = shared.options.move_interval {
+        let mover = Arc::clone(shared);
+        handles.push(start(
+            Job::Move,
+            Box::new(move |stop| Box::pin(rebalance::run(Arc::clone(&mover), interval, stop))),
+        ));
+    }
+    if let Some(interval) = shared.options.recode_interval {
+        let recoder = Arc::clone(shared);
+        handles.push(start(
+            Job::Recode,
+            Box::new(move |stop| Box::pin(recode::run(Arc::clone(&recoder), interval, stop))),
         ));
     }
     if let Some(interval) = shared.options.reconcile_interval {

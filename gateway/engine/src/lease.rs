@@ -39,6 +39,8 @@ pub(crate) const fn job_word(job: Job) -> &'static str {
         Job::Repair => "repair",
         Job::Reconcile => "reconcile",
         Job::Backup => "backup",
+        Job::Move => "move",
+        Job::Recode => "recode",
     }
 }
 

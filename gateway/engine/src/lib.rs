@@ -38,6 +38,9 @@
 //! engine.readiness()                 // what the newest cluster map says of reads and writes
 //! engine.scrub(&request, &meter, stop).await?;   // verify a disk, PG, bucket, object, or all
 //! engine.repair_progress()           // what repair in the background has come to
+//! engine.slow_disks()             // disks whose latency is far off their peers', as seen from here
+//! engine.outstanding().await?         // everything that lacks redundancy, counted
+//! engine.inspect(&request).await?     // an object's shards: where each is, and its state
 //! engine.follow_cluster_map()        // every newer map, as it is seen; map_age(), metadata_silence()
 //! engine.lease(Job::Backup)          // a job that one gateway at a time does; leased_jobs()
 //! engine.shutdown().await;
@@ -61,21 +64,27 @@ mod copy;
 mod delete;
 mod discard;
 mod engine;
+mod inspect;
 mod latency;
 mod lease;
 mod map;
 mod metadata_door;
 mod options;
+mod outstanding;
 mod owner_seal;
 mod pace;
 mod patience;
+mod reach;
 mod read;
+mod rebalance;
+mod recode;
 mod reconcile;
 mod recover;
 mod repair;
 mod repair_report;
 mod scrub;
 mod shard_door;
+mod slow;
 mod stripe;
 #[cfg(test)]
 mod three_disks;
@@ -87,16 +96,27 @@ pub use codec::{Codec, CodecError};
 pub use commit::{CommitError, ObjectCommit};
 pub use copy::{CopyError, PartShare};
 pub use engine::{Engine, EngineParts, Readiness};
+pub use inspect::{
+    ExtentReport, InspectError, InspectRequest, MoveReport, ObjectReport, SlotReport, SlotState,
+    Stray,
+};
 pub use lease::JobLease;
 pub use metadata_door::Metadata;
 pub use options::EngineOptions;
+pub use outstanding::{
+    ExtentStanding, LostSlots, Obstacle, Outstanding, OutstandingSums, SlotProspect, Tally,
+};
 pub use owner_seal::{OwnerSeal, OwnerSealError};
+pub use reach::OutOfReach;
 pub use read::{ObjectReader, OpenError, ReadError};
+pub use rebalance::{MoveProgress, PauseReason, RebalanceProgress};
+pub use recode::{RecodePause, RecodeProgress};
 pub use recover::{
     BodyDigest, IncompleteReason, NewDigest, RecoverError, RecoverFigures, RecoverMeter,
     RecoverPhase, RecoverProblem, RecoverRequest,
 };
-pub use repair::RepairProgress;
+pub use repair::{FailedRepair, RepairProgress};
 pub use scrub::{ScrubError, ScrubFigures, ScrubMeter, ScrubRequest, ScrubScope};
+pub use slow::{SlowDisk, SlowKind};
 pub use upload::PartCommit;
 pub use write::{ObjectWriter, WriteError, WriteTarget, WrittenBody};

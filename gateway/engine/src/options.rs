@@ -38,6 +38,15 @@ pub struct EngineOptions {
     pub placement_patience: Duration,
     /// A disk that failed a request is left alone for this long, where others can do.
     pub suspect_for: Duration,
+    /// A node that lets a write wait for so long is asked whether it is there at all.
+    pub suspect_after: Duration,
+    /// How long such a node may take to answer that, and how long after that it is asked again.
+    pub probe_deadline: Duration,
+    /// See `probe_deadline`: a node that is back takes writes again within this.
+    pub probe_interval: Duration,
+    /// How long a stripe is held, from its first attempt, that can't be placed without nodes that
+    /// this gateway can't reach. Another gateway may reach them: the client is to try there.
+    pub reach_patience: Duration,
     /// How often the cluster map is asked for: a new one is known to all gateways within this and
     /// the time of a question.
     pub map_interval: Duration,
@@ -59,9 +68,19 @@ pub struct EngineOptions {
     /// How often the repair queue is looked at when it held nothing to do; `None` where another
     /// process repairs.
     pub repair_interval: Option<Duration>,
-    /// Bytes that repair reads and writes per second, except for extents that have no shard to
-    /// spare; 0 for no limit. A fraction of what one disk does, so that clients feel it little.
+    /// Bytes that repair and moves read and write per second while clients read or write, except for
+    /// extents that have no shard to spare; 0 for no limit. A fraction of what one disk does, so that
+    /// clients feel it little. An operator's order for the whole cluster counts more.
     pub repair_bytes_per_second: u64,
+    /// How often the cluster map is looked at for slots that are to move; `None` where another process
+    /// moves them.
+    pub move_interval: Option<Duration>,
+    /// How often it is looked for buckets that are to be recoded; `None` where another process does
+    /// that.
+    pub recode_interval: Option<Duration>,
+    /// How long shards that a move left behind are kept on their old disk: longer than any gateway
+    /// goes by an old map.
+    pub stray_grace: Duration,
     /// Bytes of stripes under repair at once, besides those of writers and readers.
     pub repair_budget_bytes: u64,
     /// One request to verify shards: up to 32 MiB of them, from a slow disk that has other work.
@@ -97,6 +116,10 @@ impl Default for EngineOptions {
             hedge_max: Duration::from_secs(1),
             placement_patience: Duration::from_secs(20),
             suspect_for: Duration::from_secs(3),
+            suspect_after: Duration::from_secs(1),
+            probe_deadline: Duration::from_secs(1),
+            probe_interval: Duration::from_millis(250),
+            reach_patience: Duration::from_secs(5),
             map_interval: Duration::from_secs(1),
             metadata_patience: Duration::from_secs(10),
             lease_duration: Duration::from_secs(30),
@@ -106,6 +129,9 @@ impl Default for EngineOptions {
             report_interval: Duration::from_secs(1),
             repair_interval: Some(Duration::from_secs(5)),
             repair_bytes_per_second: 64 << 20,
+            move_interval: Some(Duration::from_secs(2)),
+            recode_interval: Some(Duration::from_secs(5)),
+            stray_grace: Duration::from_mins(10),
             repair_budget_bytes: 32 << 20,
             verify_deadline: Duration::from_mins(1),
             reconcile_interval: Some(Duration::from_hours(6)),

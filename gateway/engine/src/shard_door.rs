@@ -6,14 +6,18 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use model::cluster_map::ClusterMap;
+use model::coding::Coding;
 use model::ids::{DiskId, NodeId};
 use model::shard::{ShardError, ShardRequest, ShardResponse};
+use wire::BoxFuture;
 use wire::clock::{Clock, timeout};
 use wire::network::{Network, NetworkError, Peer};
 
 use crate::latency::Latency;
 use crate::map::MapCache;
 use crate::options::EngineOptions;
+use crate::reach::Reach;
+use crate::slow::{SlowKind, Slowness, TimedRead, TimedWrite};
 
 /// Why a request to a disk brought no result.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,6 +121,11 @@ pub(crate) struct ShardDoor {
     pub(crate) writes: Latency,
     bad_for_writes: Suspects,
     bad_for_reads: Suspects,
+    /// Nodes that don't answer at all.
+    pub(crate) reach: Reach,
+    /// Disks that answer late.
+    pub(crate) slowness: Arc<Slowness>,
+    suspect_after: Duration,
 }
 
 /// Disks that failed lately, each with the time when it may be tried again.
@@ -131,6 +140,10 @@ impl Suspects {
     fn at(&self, now: Duration) -> Vec<DiskId> {
         let suspects = self.0.read().unwrap_or_else(PoisonError::into_inner);
         suspects.iter().filter(|(_, until)| **until > now).map(|(disk, _)| *disk).collect()
+    }
+
+    fn remove(&self, disk: DiskId) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&disk);
     }
 
     fn contains(&self, disk: DiskId, now: Duration) -> bool {
@@ -156,6 +169,9 @@ impl ShardDoor {
             writes: Latency::new(),
             bad_for_writes: Suspects::default(),
             bad_for_reads: Suspects::default(),
+            reach: Reach::default(),
+            slowness: Arc::default(),
+            suspect_after: options.suspect_after,
         }
     }
 
@@ -164,9 +180,35 @@ impl ShardDoor {
         &self.network
     }
 
-    /// Disks not to write to for now, where others can do.
+    /// Disks not to write to for now, where others can do: those that failed, and those of nodes
+    /// that can't be reached.
     pub(crate) fn avoided(&self) -> Vec<DiskId> {
-        self.bad_for_writes.at(self.clock.monotonic())
+        let mut avoided = self.bad_for_writes.at(self.clock.monotonic());
+        avoided.extend(self.map.current().iter().flat_map(|map| self.reach.lost_disks(map)));
+        avoided
+    }
+
+    /// The same for a new extent, with the disks that are slow: of those as many as leave a choice.
+    pub(crate) fn avoided_for_placement(&self, map: &ClusterMap, wanted: Coding) -> Vec<DiskId> {
+        let mut avoided = self.avoided();
+        let slow = self.slowness.to_avoid(map, wanted, &avoided);
+        avoided.extend(slow);
+        avoided
+    }
+
+    /// Whether a disk is slow at reads.
+    pub(crate) fn is_slow_to_read(&self, disk: DiskId) -> bool {
+        self.slowness.is_slow(disk, SlowKind::Reads)
+    }
+
+    /// A node answers again: what its disks failed before counts no more.
+    pub(crate) fn forgive(&self, node: NodeId) {
+        let map = self.map.current();
+        let disks = map.iter().flat_map(|map| &map.disks);
+        for disk in disks.filter(|disk| disk.node == node) {
+            self.bad_for_writes.remove(disk.id);
+            self.bad_for_reads.remove(disk.id);
+        }
     }
 
     /// Whether a disk failed reads lately.
@@ -191,14 +233,14 @@ impl ShardDoor {
         let map = self.map.current();
         let place = map.as_deref().and_then(|map| Place::of(map, disk));
         let again = request.clone();
-        let mut result = self.send(place.as_ref(), request, deadline).await;
+        let mut result = self.send(disk, place.as_ref(), request, deadline).await;
         if let Err(failure) = &result
             && failure.is_misdirected()
             && let Some(elsewhere) = self.elsewhere(disk, place.as_ref(), failure).await
         {
             metrics::counter!("drystone_shard_redirects_total", "operation" => operation)
                 .increment(1);
-            result = self.send(Some(&elsewhere), again, deadline).await;
+            result = self.send(disk, Some(&elsewhere), again, deadline).await;
         }
         metrics::counter!("drystone_shard_requests_total", "operation" => operation).increment(1);
         if let Err(failure) = &result {
@@ -209,16 +251,69 @@ impl ShardDoor {
 
     async fn send(
         &self,
+        disk: DiskId,
         place: Option<&Place>,
         request: ShardRequest,
         deadline: Duration,
     ) -> Result<ShardResponse, ShardFailure> {
         let Some(place) = place else { return Err(ShardFailure::Unreachable) };
-        match self.network.call(Peer(u64::from(place.node.0)), request, deadline).await {
+        let answer = self.ask(disk, place.node, request, deadline).await;
+        match &answer {
+            Ok(_) if self.reach.hear(place.node) => self.forgive(place.node),
+            Ok(_) => {}
+            Err(_) => self.reach.suspect(place.node),
+        }
+        match answer {
             Ok(ShardResponse::Failed(error)) => Err(ShardFailure::Refused(error)),
             Ok(response) => Ok(response),
             Err(NetworkError::Unreachable(_)) => Err(ShardFailure::Unreachable),
             Err(NetworkError::TimedOut(_)) => Err(ShardFailure::TimedOut),
+        }
+    }
+
+    /// Asks the node, and times what tells how fast the disk is.
+    async fn ask(
+        &self,
+        disk: DiskId,
+        node: NodeId,
+        request: ShardRequest,
+        deadline: Duration,
+    ) -> Result<ShardResponse, NetworkError> {
+        let peer = Peer(u64::from(node.0));
+        match &request {
+            ShardRequest::Append { .. } | ShardRequest::Sync { .. } => {
+                let timed = TimedWrite::start(&self.slowness, &self.clock, disk);
+                let call = self.network.call(peer, request, deadline);
+                let answer = self.while_there(node, call).await;
+                timed.end(&answer);
+                answer
+            }
+            ShardRequest::Read { .. } => {
+                let network = Arc::clone(&self.network);
+                let call = Box::pin(async move { network.call(peer, request, deadline).await });
+                TimedRead::start(&self.slowness, &self.clock, disk, call).await
+            }
+            _ => self.network.call(peer, request, deadline).await,
+        }
+    }
+
+    /// Waits for a write for as long as its node is there: a connection through a network that was
+    /// cut says nothing for a long time.
+    async fn while_there(
+        &self,
+        node: NodeId,
+        call: BoxFuture<'_, Result<ShardResponse, NetworkError>>,
+    ) -> Result<ShardResponse, NetworkError> {
+        let watch = async {
+            self.clock.sleep(self.suspect_after).await;
+            self.reach.suspect(node);
+            self.reach.lost(node).await;
+        };
+        tokio::select! {
+            biased;
+            answer = call => answer,
+            // It may arrive yet, and be answered to nobody.
+            () = watch => Err(NetworkError::TimedOut(Peer(u64::from(node.0)))),
         }
     }
 

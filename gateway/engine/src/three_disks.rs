@@ -1,6 +1,6 @@
 //! For the tests of the plans: a cluster of three disks with one PG of 2+1, number 0.
 
-use model::cluster_map::{ClusterMap, Disk, DiskState, Pg};
+use model::cluster_map::{ClusterMap, Disk, DiskState, Pg, Standing};
 use model::coding::Coding;
 use model::ids::{ClusterId, DiskId, DiskUuid, NodeId, PgId};
 
@@ -24,9 +24,10 @@ fn with_slots(states: [DiskState; 3], slots: [u32; 3]) -> ClusterMap {
         weight: 1,
         state,
         path: String::new(),
+        standing: Standing::default(),
     };
     let coding = Coding::parse("2+1").expect("valid");
     let disks = (0..).zip(states).map(disk).collect();
-    let pgs = vec![Pg { id: PgId(0), coding, disks: slots.map(DiskId).to_vec() }];
+    let pgs = vec![Pg::new(PgId(0), coding, slots.map(DiskId).to_vec())];
     ClusterMap { disks, pgs, ..ClusterMap::new(ClusterId::default(), coding) }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use engine::{CommitError, EngineOptions, WriteError};
 use model::command::{Outcome, Refusal};
+use model::ids::DiskId;
 use model::query::MetadataError;
 
 use crate::cluster::disk::Fault;
@@ -143,6 +144,50 @@ async fn too_few_disks_are_an_error_in_time() {
     let error = cluster.write("object", &body(1 << 20)).await.expect_err("too few");
     assert_eq!(error, WriteError::Unavailable);
     cluster.until("cleanup", || cluster.shards() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_out_of_reach_are_told_in_time_and_taken_back_by_themselves() {
+    // The defaults, in a tenth of the time, but for what would end a write otherwise.
+    let options = EngineOptions {
+        suspect_after: Duration::from_millis(100),
+        probe_deadline: Duration::from_millis(100),
+        probe_interval: Duration::from_millis(25),
+        reach_patience: Duration::from_millis(500),
+        append_deadline: Duration::from_mins(5),
+        placement_patience: Duration::from_mins(5),
+        suspect_for: Duration::from_mins(5),
+        ..quick()
+    };
+    let cluster = Cluster::with(6, "4+2", options);
+    cluster.metadata.notices.store(false, Ordering::Relaxed);
+    let body = body(1 << 20);
+    cluster.put("before", &body).await;
+    assert_eq!(cluster.engine.out_of_reach(), None);
+    // A network that was cut: nothing is answered, and the cluster knows nothing of it.
+    for disk in 0..2 {
+        cluster.disks[disk].set(Fault::Hangs);
+    }
+    let patience = Duration::from_secs(30);
+    for _ in 0..2 {
+        let written = tokio::time::timeout(patience, cluster.write("object", &body)).await;
+        assert_eq!(written.expect("in time").expect_err("too few"), WriteError::OutOfReach);
+    }
+    let lost = cluster.engine.out_of_reach().expect("lost");
+    assert_eq!((lost.disks, lost.can_write), (vec![DiskId(0), DiskId(1)], false));
+    cluster.check("before", &body).await;
+    // One too many was lost: with one of them back, there are writes again, to the others.
+    cluster.disks[0].set(Fault::None);
+    cluster
+        .until("one is back", || cluster.engine.out_of_reach().is_some_and(|lost| lost.can_write))
+        .await;
+    let written = cluster.write("object", &body).await.expect("written");
+    assert!(written.extents().iter().all(|extent| extent.missing.len() == 1), "{written:?}");
+    cluster.disks[1].set(Fault::None);
+    cluster.until("all are back", || cluster.engine.out_of_reach().is_none()).await;
+    // At once, though it failed just now: what it failed before is forgotten.
+    let written = cluster.write("object", &body).await.expect("written");
+    assert!(written.extents().iter().all(|extent| extent.missing.is_empty()), "{written:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -45,9 +45,11 @@ async fn who_stops_hands_its_jobs_over() {
     let (_, other) = second(&cluster);
     let mut lease = other.lease(Job::Collect);
     cluster.put("object", &body(100_000)).await;
-    for _ in 0..3 {
-        // Renewed again and again: the other never gets it.
-        tokio::time::sleep(LEASE / 2).await;
+    // Renewed again and again, for longer than one lease: the other never gets it.
+    for _ in 0..5 {
+        let ends = || cluster.metadata.lease(Job::Collect).expect("a lease").until;
+        let before = ends();
+        cluster.until("a renewal", || ends() > before).await;
         assert!(!lease.is_held());
         assert_eq!(cluster.engine.leased_jobs(), ["collect"]);
     }

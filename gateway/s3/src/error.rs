@@ -54,6 +54,7 @@ s3_error_codes! {
     EntityTooSmall 400 "Your proposed upload is smaller than the minimum allowed object size.";
     IllegalLocationConstraintException 400 "The specified location constraint is not valid for this endpoint.";
     IncompleteBody 400 "You did not provide the number of bytes specified by the Content-Length HTTP header.";
+    InsufficientStorage 507 "There is not enough space left to store this. Delete something, or have disks added.";
     InternalError 500 "An internal error occurred. Try again.";
     InvalidAccessKeyId 403 "The AWS access key ID that you provided does not exist in our records.";
     InvalidArgument 400 "The specified argument was not valid.";

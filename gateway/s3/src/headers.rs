@@ -7,11 +7,13 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use model::names::ClassName;
 use model::version::{ObjectHeaders, UserMetadata};
 
 use crate::error::{S3Error, S3ErrorCode};
 use crate::query::Query;
 use crate::sigv4::Signed;
+use crate::unsupported::unknown_storage_class;
 
 /// Bytes of all user metadata of an object, names and values (S3).
 pub const USER_METADATA_BYTES_MAX: usize = 2048;
@@ -21,6 +23,9 @@ pub const SYSTEM_METADATA_BYTES_MAX: usize = 4096;
 
 /// The type of an object whose writer named none (S3).
 pub const DEFAULT_CONTENT_TYPE: &str = "binary/octet-stream";
+
+/// `x-amz-storage-class`.
+const STORAGE_CLASS: HeaderName = HeaderName::from_static("x-amz-storage-class");
 
 const USER_PREFIX: &str = "x-amz-meta-";
 
@@ -67,10 +72,23 @@ pub fn object_headers(headers: &HeaderMap) -> Result<ObjectHeaders, S3Error> {
         content_language: text(headers, &header::CONTENT_LANGUAGE)?,
         expires: text(headers, &header::EXPIRES)?,
         user: user_metadata(headers)?,
+        class: storage_class(headers)?,
     };
     let bytes: usize = system_headers(&kept).filter_map(|(_, value)| value).map(str::len).sum();
     check_bytes(bytes, SYSTEM_METADATA_BYTES_MAX)?;
     Ok(kept)
+}
+
+/// The storage class that a request names, if it does; whether there is one, the cluster knows.
+pub fn storage_class(headers: &HeaderMap) -> Result<Option<ClassName>, S3Error> {
+    let Some(value) = headers.get(STORAGE_CLASS) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default();
+    ClassName::parse(text).map(Some).map_err(|_| unknown_storage_class(text))
+}
+
+/// The name of a class as S3 writes it in documents.
+pub fn class_text(class: Option<&ClassName>) -> &str {
+    class.map_or(ClassName::STANDARD, ClassName::as_str)
 }
 
 fn system_headers(kept: &ObjectHeaders) -> impl Iterator<Item = (HeaderName, Option<&str>)> {
@@ -152,6 +170,11 @@ pub fn write_object_headers(kept: &ObjectHeaders, answer: &mut HeaderMap) {
         {
             answer.insert(name, value);
         }
+    }
+    // As S3 does it: nothing is said of the usual one.
+    let class = kept.class.as_ref().filter(|class| !class.is_standard());
+    if let Some(value) = class.and_then(|class| HeaderValue::from_str(class.as_str()).ok()) {
+        answer.insert(STORAGE_CLASS, value);
     }
     for item in &kept.user {
         let name = HeaderName::from_bytes(format!("{USER_PREFIX}{}", item.name).as_bytes());

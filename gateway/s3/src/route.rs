@@ -125,7 +125,7 @@ pub fn parse_key(raw: &str) -> Result<Option<ObjectKey>, S3Error> {
     match ObjectKey::parse(&key) {
         Ok(key) => Ok(Some(key)),
         Err(NameError::EmptyKey) => Ok(None),
-        Err(NameError::KeyTooLong | NameError::InvalidBucketName) => {
+        Err(NameError::KeyTooLong | NameError::InvalidBucketName | NameError::InvalidClassName) => {
             Err(S3Error::new(S3ErrorCode::KeyTooLongError)
                 .field("Size", key.len().to_string())
                 .field("MaxSizeAllowed", model::limits::KEY_BYTES_MAX.to_string()))

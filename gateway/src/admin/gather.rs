@@ -3,31 +3,47 @@
 //! In: the metadata's replicas. Out: a [`ClusterStatus`]. All are asked at once and each question has
 //! a short deadline of its own, so that a cluster in trouble still tells what it knows.
 
-use std::collections::BTreeSet;
+pub(in crate::admin) mod picture;
+mod readiness;
+mod reasons;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use engine::Engine;
 use futures_util::future::join_all;
+use metadata::backup::BackupProgress;
 use metadata::client::MetadataClient;
-use model::cluster_map::ClusterMap;
+use model::cluster_map::{ClusterMap, Disk, DiskState};
 use model::ids::{DiskId, NodeId, ReplicaId};
 use model::node::{Node, Roles};
 use model::query::{Answer, MetadataStatus, Query};
 use model::recovery::Held;
 use model::shard::DiskReport;
+use model::time::Timestamp;
 use tokio::sync::watch;
 use wire::clock::timeout;
 
-use crate::admin::health::{self, Health, Reason};
+use crate::admin::backup_targets::BackupTargetStatus;
+use crate::admin::figures::Figures;
+use crate::admin::health::{Health, Repairs};
 use crate::admin::status::{
-    ClusterStatus, DiskStatus, FaultTolerance, HeldStatus, MetadataSummary, NodeStatus,
-    PlacementGroups, ProcessStatus, RepairStatus, ReplicaStatus, UNREACHABLE, Usage, disks_to_lose,
-    is_readable, replicas_to_lose, slack,
+    ClusterStatus, DiskStatus, FaultTolerance, HeldStatus, MetadataSummary, MovesUnderWay,
+    NodeStatus, PlacementGroups, ProcessStatus, RepairStatus, ReplicaStatus, UNREACHABLE, Usage,
+    is_readable, replicas_to_lose, slack, standings,
 };
+use crate::admin::upkeep::plan::Known;
+use crate::admin::upkeep::tolerance::ToleranceStatus;
+
+use readiness::{Looks, SILENCE_MAX};
+use reasons::ahead_ms;
 
 /// Tells where a metadata replica is kept; only the process that keeps it knows.
 pub type ReplicaPlace = Arc<dyn Fn(ReplicaId) -> Option<String> + Send + Sync>;
+
+/// Tells when this process' certificate for the internal network ends.
+pub type CertificateEnd = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// How long one question may take: probes ask every few seconds.
 const QUESTION_DEADLINE: Duration = Duration::from_secs(2);
@@ -37,6 +53,7 @@ const QUESTION_DEADLINE: Duration = Duration::from_secs(2);
 const MAP_AGE_MAX: Duration = Duration::from_secs(30);
 
 /// The process that answers.
+#[derive(Clone)]
 pub struct Process {
     /// What it does.
     pub roles: Roles,
@@ -49,12 +66,18 @@ pub struct Process {
 }
 
 /// Asks for the state of the cluster.
+#[derive(Clone)]
 pub struct StatusGatherer {
     client: Arc<MetadataClient>,
     place: ReplicaPlace,
     process: Process,
+    backups: Vec<Arc<BackupProgress>>,
     /// When the metadata last answered, by the monotonic clock; at first, when this began.
-    heard: Mutex<Duration>,
+    heard: Arc<Mutex<Duration>>,
+    looks: Arc<Looks>,
+    silence_max: Duration,
+    figures: Arc<Figures>,
+    certificate: Option<CertificateEnd>,
 }
 
 /// What the replicas and the leader answered.
@@ -65,6 +88,10 @@ struct Found {
     held: Option<Held>,
     /// How long the metadata hasn't answered.
     silence: Duration,
+    /// The repair queue.
+    repairs: Repairs,
+    /// By how many milliseconds each replica's clock is ahead of ours, where it says.
+    clocks_ahead_ms: Vec<(ReplicaId, i64)>,
 }
 
 /// What the question for the cluster map gave.
@@ -89,18 +116,42 @@ impl FoundMap {
 impl StatusGatherer {
     /// Asks by `client`; `place` knows where replicas are kept.
     pub fn new(client: Arc<MetadataClient>, place: ReplicaPlace, process: Process) -> Self {
-        let heard = Mutex::new(client.clock().monotonic());
-        Self { client, place, process, heard }
+        let heard = Arc::new(Mutex::new(client.clock().monotonic()));
+        let (backups, looks) = (Vec::new(), Arc::default());
+        Self {
+            client,
+            place,
+            process,
+            backups,
+            heard,
+            looks,
+            silence_max: SILENCE_MAX,
+            figures: Arc::default(),
+            certificate: None,
+        }
+    }
+
+    /// Tells of these targets of backups, too.
+    #[must_use]
+    pub fn with_backups(self, backups: Vec<Arc<BackupProgress>>) -> Self {
+        Self { backups, ..self }
+    }
+
+    /// Warns when the certificate of this process ends soon.
+    #[must_use]
+    pub fn with_certificate(self, end: CertificateEnd) -> Self {
+        Self { certificate: Some(end), ..self }
+    }
+
+    /// Takes metadata that was heard before for present until it is silent for so long [default: 5 s].
+    #[must_use]
+    pub fn with_silence_max(self, silence_max: Duration) -> Self {
+        Self { silence_max, ..self }
     }
 
     /// The way to the metadata.
     pub(super) const fn client(&self) -> &Arc<MetadataClient> {
         &self.client
-    }
-
-    /// Whether clients can be served, or the process' other work be done.
-    pub async fn health(&self) -> Health {
-        Health::new(self.reasons(&self.find().await))
     }
 
     /// All that is known.
@@ -112,9 +163,16 @@ impl StatusGatherer {
         let report = |id: DiskId| reports.iter().find(|report| report.disk == id);
         let readable = |id: DiskId| found.is_readable(id);
         let disk_status = |map: &ClusterMap| {
-            map.disks.iter().map(|disk| DiskStatus::new(disk, report(disk.id))).collect()
+            let mut standings = standings(map, found.suspects());
+            let status = |disk: &Disk| DiskStatus {
+                standing: standings.remove(&disk.id).unwrap_or_default(),
+                ..DiskStatus::new(disk, report(disk.id))
+            };
+            map.disks.iter().map(status).collect()
         };
+        let tolerance = found.tolerance().await;
         let engine = self.process.engine.as_ref();
+        let Health { status: health, margin, reasons, .. } = self.health_of(&found);
         ClusterStatus {
             cluster: map.map(|map| map.cluster.to_string()),
             coding: map.map(|map| map.coding.to_string()),
@@ -122,7 +180,7 @@ impl StatusGatherer {
             disks: map.map(disk_status).unwrap_or_default(),
             placement_groups: map.map(|map| groups(map, &readable)).unwrap_or_default(),
             fault_tolerance: FaultTolerance {
-                more_disks: map.and_then(|map| disks_to_lose(map, readable)),
+                more_disks: tolerance.more_disks(),
                 more_metadata_replicas: found
                     .voters()
                     .map(|(voters, healthy)| replicas_to_lose(voters, healthy)),
@@ -141,7 +199,15 @@ impl StatusGatherer {
             held: found.held.as_ref().map(HeldStatus::new),
             nodes: map.map(|map| found.nodes(map)).unwrap_or_default(),
             process: self.process(&found),
-            reasons: self.reasons(&found),
+            tolerance,
+            moves: map.map(MovesUnderWay::new).unwrap_or_default(),
+            withheld_nodes: leader
+                .map(|leader| leader.withheld.iter().map(|node| node.0).collect())
+                .unwrap_or_default(),
+            durability: self.map_figures(&found).durability,
+            health,
+            margin,
+            reasons,
         }
     }
 
@@ -155,13 +221,18 @@ impl StatusGatherer {
         let ids: BTreeSet<ReplicaId> =
             self.client.book().replicas().into_iter().chain(known.unwrap_or_default()).collect();
         let replicas = join_all(ids.into_iter().map(|id| async move {
+            let asked = clock.now();
             let status = timeout(clock, QUESTION_DEADLINE, self.client.status(id)).await;
-            (id, status.ok().and_then(Result::ok))
+            let status = status.ok().and_then(Result::ok);
+            let ahead =
+                status.as_ref().and_then(|status| ahead_ms(status.time, asked, clock.now()));
+            (id, status, ahead)
         }));
         let query = self.client.query(Query::ClusterMap { known_epoch: 0 });
         let map = timeout(clock, QUESTION_DEADLINE, query);
         let held = timeout(clock, QUESTION_DEADLINE, self.find_held());
-        let (replicas, map, held) = futures_util::join!(replicas, map, held);
+        let front = timeout(clock, QUESTION_DEADLINE, self.find_urgent_repair());
+        let (replicas, map, held, front) = futures_util::join!(replicas, map, held, front);
         let map = match map {
             Ok(Ok(Answer::ClusterMap(Some(map)))) => FoundMap::Made(Box::new(map)),
             Ok(Ok(Answer::ClusterMap(None) | Answer::Refused(_))) => FoundMap::Unmade,
@@ -169,7 +240,15 @@ impl StatusGatherer {
         };
         let held = held.ok().flatten();
         let silence = self.note(!matches!(map, FoundMap::Silence));
-        Found { replicas, map, held, silence }
+        let ahead = |(id, _, ahead): &(ReplicaId, _, Option<i64>)| Some((*id, (*ahead)?));
+        let clocks_ahead_ms = replicas.iter().filter_map(ahead).collect();
+        let replicas = replicas.into_iter().map(|(id, status, _)| (id, status)).collect();
+        let repairs = front.ok().flatten().unwrap_or_default();
+        let mut found = Found { replicas, map, held, silence, repairs, clocks_ahead_ms };
+        if let Some(queued) = found.leader().map(|leader| leader.repairs) {
+            found.repairs.queued = queued;
+        }
+        found
     }
 
     /// What is held, where this process may ask that: storage nodes may not.
@@ -230,50 +309,24 @@ impl StatusGatherer {
                 digests_match: status.zip(leader).and_then(digests_match),
             }
         };
+        let map = found.map.made();
         MetadataSummary {
             leader: leader.map(|leader| leader.replica.0),
             leader_disk: leader.and_then(|leader| (self.place)(leader.replica)),
             term: leader.map(|leader| leader.term),
             replicas: found.replicas.iter().map(replica).collect(),
+            backups: self.backup_targets(),
+            level: map.map(ClusterMap::level_in_use),
+            level_to_come: map.map(ClusterMap::level_to_come),
+            nodes_behind: map
+                .map(|map| map.nodes_behind().map(|node| node.id.0).collect())
+                .unwrap_or_default(),
         }
     }
 
-    fn reasons(&self, found: &Found) -> Vec<Reason> {
-        let mut reasons = Vec::new();
-        if *self.process.stopping.borrow() {
-            reasons.push(Reason::stopping());
-        }
-        let is_gateway = self.process.roles.contains(Roles::GATEWAY);
-        match &found.map {
-            FoundMap::Silence => {
-                reasons.push(Reason::metadata_unavailable(found.silence, &found.why_silent()));
-            }
-            FoundMap::Unmade => reasons.push(Reason::no_cluster_map()),
-            FoundMap::Made(map) => {
-                let of_disks = health::of_disks(map, |id| found.is_readable(id)).into_iter();
-                // What can't be read or written stops clients, and so gateways only.
-                let fitting =
-                    |reason: Reason| if is_gateway { reason } else { reason.as_warning() };
-                reasons.extend(of_disks.map(fitting));
-                if let Some(engine) = &self.process.engine {
-                    let age = engine.map_age();
-                    if age.is_none_or(|age| age > MAP_AGE_MAX) {
-                        reasons.push(Reason::map_too_old(age));
-                    }
-                }
-            }
-        }
-        reasons.extend(found.held.as_ref().map(Reason::metadata_held));
-        reasons.extend(health::of_damage(found.reports()));
-        if let (Some((voters, healthy)), Some(leader)) = (found.voters(), found.leader()) {
-            let known = found.replicas.iter().filter_map(|(_, status)| status.as_ref());
-            let differs =
-                |status: &&MetadataStatus| digests_match((*status, leader)) == Some(false);
-            let differing: Vec<u64> =
-                known.filter(differs).map(|status| status.replica.0).collect();
-            reasons.extend(health::of_replicas(voters, healthy, &differing));
-        }
-        reasons
+    fn backup_targets(&self) -> Vec<BackupTargetStatus> {
+        let now = self.client.clock().now();
+        self.backups.iter().map(|progress| BackupTargetStatus::new(progress, now)).collect()
     }
 }
 
@@ -284,8 +337,34 @@ impl Found {
         known.filter(|status| status.state == "leader").max_by_key(|status| status.term)
     }
 
+    fn suspects(&self) -> &[DiskId] {
+        self.leader().map_or(&[], |leader| &leader.suspects)
+    }
+
+    /// What may be lost. Of a large cluster it takes its time.
+    async fn tolerance(&self) -> ToleranceStatus {
+        let Some(map) = self.map.made().cloned() else { return ToleranceStatus::default() };
+        let (reports, voters) = (self.reports().to_vec(), self.voters_of(&map));
+        let known = tokio::task::spawn_blocking(move || {
+            let voters = voters.as_deref();
+            let known = Known { reports: &reports, voters, ..Known::default() };
+            known.tolerance(&map)
+        });
+        known.await.unwrap_or_default()
+    }
+
     fn reports(&self) -> &[DiskReport] {
         self.leader().map_or(&[], |leader| &leader.disks)
+    }
+
+    /// The disks that can be read.
+    fn readable(&self) -> BTreeSet<DiskId> {
+        let reports: BTreeMap<DiskId, &DiskReport> =
+            self.reports().iter().map(|report| (report.disk, report)).collect();
+        let disks = self.map.made().map(|map| &*map.disks).unwrap_or_default();
+        let readable =
+            disks.iter().filter(|disk| is_readable(disk, reports.get(&disk.id).copied()));
+        readable.map(|disk| disk.id).collect()
     }
 
     fn is_readable(&self, id: DiskId) -> bool {
@@ -310,7 +389,7 @@ impl Found {
     }
 
     fn node(&self, map: &ClusterMap, node: &Node) -> NodeStatus {
-        let Node { id, registration } = node;
+        let Node { id, registration, .. } = node;
         let kept = map.replicas.iter().filter(|place| place.node == *id);
         let replicas: Vec<u64> = kept.map(|place| place.replica.0).collect();
         let answered = |(replica, status): &(ReplicaId, Option<MetadataStatus>)| {
@@ -327,11 +406,15 @@ impl Found {
             name: registration.name.clone(),
             roles: registration.roles.to_string(),
             address: registration.address.clone(),
-            rack: registration.rack.clone(),
-            zone: registration.zone.clone(),
+            rack: node.rack().to_owned(),
+            zone: node.zone().to_owned(),
             level: registration.level,
             silent_seconds,
-            disks: map.disks.iter().filter(|disk| disk.node == *id).count() as u64,
+            disks: map
+                .disks
+                .iter()
+                .filter(|disk| disk.node == *id && disk.state != DiskState::Out)
+                .count() as u64,
             replicas,
         }
     }
@@ -344,6 +427,7 @@ impl Found {
         let silent: Vec<String> = self.replicas.iter().filter_map(silent).collect();
         let silent_ones = silent.join(", ");
         match (self.leader(), silent.len() == self.replicas.len(), silent.is_empty()) {
+            _ if self.replicas.is_empty() => "no answer has come yet".to_owned(),
             (_, true, _) => "none of its replicas can be reached".to_owned(),
             (None, _, true) => "it has no leader".to_owned(),
             (None, _, false) => {

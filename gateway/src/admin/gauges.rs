@@ -8,7 +8,9 @@ use std::sync::{Mutex, PoisonError};
 
 use metrics::gauge;
 
-use crate::admin::status::{ClusterStatus, ReplicaStatus};
+use crate::admin::figures::DurabilityStatus;
+use crate::admin::health::gauges;
+use crate::admin::status::{ClusterStatus, DiskStatus, ReplicaStatus};
 
 /// The states of a replica, so that the gauge of one that it has left goes back to 0.
 const REPLICA_STATES: [&str; 6] =
@@ -68,10 +70,45 @@ fn set_cluster(status: &ClusterStatus) {
                 .set(silence as f64);
         }
     }
+    gauges::set(status.health, &status.reasons);
+    status.durability.iter().for_each(set_durability);
     for disk in &status.disks {
         let is_up = disk.state == "up";
         gauge!("drystone_disk_up", "disk" => disk.id.to_string()).set(f64::from(u8::from(is_up)));
+        set_standing(disk);
+        if let (Some(free), Some(capacity @ 1..)) = (disk.free_bytes, disk.capacity_bytes) {
+            let taken = capacity.saturating_sub(free) as f64 / capacity as f64;
+            gauge!("drystone_disk_taken_ratio", "disk" => disk.id.to_string()).set(taken);
+        }
     }
+    for reach in &status.tolerance.reading {
+        let survives = reach.survives.map_or(-1.0, f64::from);
+        gauge!("drystone_tolerance", "unit" => reach.unit.clone()).set(survives);
+    }
+    if status.cluster.is_some() {
+        gauge!("drystone_nodes_withheld").set(status.withheld_nodes.len() as f64);
+        gauge!("drystone_moves_paused").set(f64::from(u8::from(status.moves.is_paused)));
+    }
+}
+
+fn set_durability(durability: &DurabilityStatus) {
+    gauge!("drystone_durability_nines").set(durability.nines);
+    gauge!("drystone_durability_nines_attainable").set(durability.nines_attainable);
+    gauge!("drystone_durability_nines_target").set(durability.nines_target);
+    gauge!("drystone_durability_rebuild_hours").set(durability.rebuild_hours);
+}
+
+fn set_standing(disk: &DiskStatus) {
+    let standing = &disk.standing;
+    let states = [
+        ("drystone_disk_draining", standing.draining),
+        ("drystone_disk_given_up", standing.given_up),
+        ("drystone_disk_suspect", standing.suspect),
+    ];
+    for (name, is_so) in states {
+        gauge!(name, "disk" => disk.id.to_string()).set(f64::from(u8::from(is_so)));
+    }
+    gauge!("drystone_disk_slots", "disk" => disk.id.to_string()).set(standing.slots as f64);
 }
 
 fn set_replica(replica: &ReplicaStatus) {

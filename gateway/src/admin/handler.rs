@@ -19,13 +19,19 @@ use wire::clock::{Clock, timeout};
 
 use crate::admin::answers::{json, not_allowed, plain, respond, unread};
 use crate::admin::backup;
+use crate::admin::classes::paths::{self as class_paths, ClassPath};
 use crate::admin::gather::StatusGatherer;
 use crate::admin::gauges::Gauges;
+use crate::admin::health::Health;
 use crate::admin::job::ScrubOrder;
 use crate::admin::jobs::{Begun, ScrubJobs};
-use crate::admin::order_routes::{OrderPath, answer, carry_out, nobody};
+use crate::admin::order_routes::{OrderPath, answer, carry_out, nobody, read};
 use crate::admin::orders::{AdminOrders, OrderError};
 use crate::admin::recovery::Released;
+use crate::admin::repair_routes::{self, Question};
+use crate::admin::status::ClusterStatus;
+use crate::admin::upkeep::UpkeepDesk;
+use crate::admin::upkeep::paths::{self, UpkeepPath};
 use crate::http::connection::Peer;
 use crate::http::listener::Handler;
 use crate::http::response::ResponseBody;
@@ -36,7 +42,7 @@ const ORDER_BYTES_MAX: usize = 16 * 1024;
 /// How long an order may take to arrive.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(10);
 
-const PATHS: &str = "There is /metrics, /health/live, /health/ready, /status, /nodes, /jobs, /jobs/ID, /metadata/backup, /metadata/check, /metadata/recovery, /cluster/tokens; to POST to /scrub, /jobs/ID/stop, /metadata/recovery, /metadata/recovery/stop, /metadata/recovery/release, /metadata/transfer, /metadata/add, /metadata/remove, /cluster/tokens, /nodes/ID/remove; and to DELETE /cluster/tokens/ID.\n";
+const PATHS: &str = "There is /metrics, /health, /health/live, /health/ready, /status, /nodes, /jobs, /jobs/ID, /metadata/backup, /metadata/check, /metadata/recovery, /cluster/tokens, /disks, /nodes/ID/ok-to-stop, /repair, /repair/why/BUCKET/KEY, /objects/BUCKET/KEY, /moves, /upkeep, /classes, /buckets/NAME/class, /recode; to POST to /health/mute, /scrub, /jobs/ID/stop, /metadata/recovery, /metadata/recovery/stop, /metadata/recovery/release, /metadata/transfer, /metadata/add, /metadata/remove, /cluster/tokens, /nodes/ID/{remove,drain,undrain,move}, /disks/ID/{drain,undrain,out,in,weigh}, /moves/{pause,resume,cancel}, /upkeep, /classes/NAME, /buckets/NAME/class, /recode/BUCKET; and to DELETE /cluster/tokens/ID, /classes/NAME.\n";
 
 /// Writes all metrics in the text format of Prometheus.
 pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
@@ -59,12 +65,14 @@ pub struct AdminParts {
 pub struct AdminHandler {
     parts: AdminParts,
     gauges: Gauges,
+    upkeep: UpkeepDesk,
 }
 
 impl AdminHandler {
     /// Answers from these sources.
     pub fn new(parts: AdminParts) -> Self {
-        Self { parts, gauges: Gauges::default() }
+        let upkeep = UpkeepDesk::new(parts.gatherer.clone(), Arc::clone(&parts.clock));
+        Self { parts, gauges: Gauges::default(), upkeep }
     }
 
     async fn read(&self, path: &str) -> Response<ResponseBody> {
@@ -74,6 +82,11 @@ impl AdminHandler {
                 self.gauges.set(&gatherer.status().await);
                 let text = (self.parts.metrics)();
                 respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text.into())
+            }
+            "/health" => {
+                let ClusterStatus { health, margin, reasons, .. } = gatherer.status().await;
+                let ready = !reasons.iter().any(|reason| reason.blocking);
+                json(StatusCode::OK, &Health { ready, status: health, margin, reasons })
             }
             // That this process answers is all that it says.
             "/health/live" => json(StatusCode::OK, &serde_json::json!({ "live": true })),
@@ -97,6 +110,7 @@ impl AdminHandler {
             path => match job_number(path).and_then(|id| self.parts.jobs.as_ref()?.get(id)) {
                 Some(job) => json(StatusCode::OK, &job),
                 None if path == "/scrub"
+                    || path == HEALTH_MUTE
                     || RECOVERY_ORDERS.contains(&path)
                     || stopped_number(path).is_some() =>
                 {
@@ -128,6 +142,64 @@ impl AdminHandler {
             Err(refused) => return refused,
         };
         carry_out(&**orders, path, &method, &body).await
+    }
+
+    /// An order to disks, nodes and moves.
+    async fn upkeep(
+        &self,
+        path: UpkeepPath,
+        request: Request<Incoming>,
+        peer: &Peer,
+    ) -> Response<ResponseBody> {
+        let method = request.method().clone();
+        if !path.allows(&method) {
+            return unread(not_allowed("This method isn't allowed here.\n", path.allowed()), peer);
+        }
+        let refused = if method == Method::POST { refuse_pages(request.headers()) } else { None };
+        if let Some(refused) = refused {
+            return unread(refused, peer);
+        }
+        let body = match self.receive(request, peer).await {
+            Ok(body) => body,
+            Err(refused) => return refused,
+        };
+        paths::carry_out(&self.upkeep, path, &method, &body).await
+    }
+
+    /// An order about storage classes.
+    async fn classes(
+        &self,
+        path: ClassPath,
+        request: Request<Incoming>,
+        peer: &Peer,
+    ) -> Response<ResponseBody> {
+        let method = request.method().clone();
+        if !path.allows(&method) {
+            return unread(not_allowed("This method isn't allowed here.\n", path.allowed()), peer);
+        }
+        let refused = if method == Method::POST { refuse_pages(request.headers()) } else { None };
+        if let Some(refused) = refused {
+            return unread(refused, peer);
+        }
+        let body = match self.receive(request, peer).await {
+            Ok(body) => body,
+            Err(refused) => return refused,
+        };
+        let now = self.parts.clock.now();
+        class_paths::carry_out(&self.parts.gatherer, now, path, &method, &body).await
+    }
+
+    /// An order to mute a health code.
+    async fn mute(&self, request: Request<Incoming>, peer: &Peer) -> Response<ResponseBody> {
+        if let Some(refused) = refuse_pages(request.headers()) {
+            return unread(refused, peer);
+        }
+        let body = match self.receive(request, peer).await {
+            Ok(body) => body,
+            Err(refused) => return refused,
+        };
+        let muted = async { self.parts.gatherer.mute(&read(&body)?).await };
+        answer(StatusCode::OK, muted.await)
     }
 
     /// An order to recover, or about the recovery.
@@ -240,12 +312,25 @@ impl Handler for AdminHandler {
         if let Some(path) = OrderPath::parse(request.uri().path()) {
             return self.command(path, request, &peer).await;
         }
+        if let Some(path) = UpkeepPath::parse(request.uri().path()) {
+            return self.upkeep(path, request, &peer).await;
+        }
+        if let Some(path) = ClassPath::parse(request.uri().path()) {
+            return self.classes(path, request, &peer).await;
+        }
+        if let Some(question) = Question::parse(request.uri()) {
+            let answer =
+                repair_routes::answer(&self.parts.gatherer, request.method(), question).await;
+            let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+            return if is_read { answer } else { unread(answer, &peer) };
+        }
         match *request.method() {
             Method::GET => self.read(request.uri().path()).await,
             Method::HEAD => self.read(request.uri().path()).await.map(|_| ResponseBody::empty()),
             Method::POST if RECOVERY_ORDERS.contains(&request.uri().path()) => {
                 self.recovery(request, &peer).await
             }
+            Method::POST if request.uri().path() == HEALTH_MUTE => self.mute(request, &peer).await,
             Method::POST => self.order(request, &peer).await,
             _ => {
                 let text = "Only GET, HEAD and POST are allowed.\n";
@@ -261,12 +346,38 @@ const RECOVERY_STOP: &str = "/metadata/recovery/stop";
 const RECOVERY_RELEASE: &str = "/metadata/recovery/release";
 const RECOVERY_ORDERS: [&str; 3] = [RECOVERY, RECOVERY_STOP, RECOVERY_RELEASE];
 
+/// The order to mute a health code, or to end that.
+const HEALTH_MUTE: &str = "/health/mute";
+
 /// Paths that are read, besides those of jobs.
-const READABLE: [&str; 7] =
-    ["/metrics", "/health/live", "/health/ready", "/status", "/nodes", "/jobs", "/metadata/backup"];
+const READABLE: [&str; 8] = [
+    "/health",
+    "/metrics",
+    "/health/live",
+    "/health/ready",
+    "/status",
+    "/nodes",
+    "/jobs",
+    "/metadata/backup",
+];
 
 /// What only operators ask for; the rest monitoring reads, too, by whatever name it knows.
-const PRIVATE: [&str; 5] = ["/metadata", "/cluster", "/nodes", "/scrub", "/jobs"];
+const PRIVATE: [&str; 14] = [
+    "/classes",
+    "/buckets",
+    "/recode",
+    "/health/mute",
+    "/metadata",
+    "/cluster",
+    "/nodes",
+    "/scrub",
+    "/jobs",
+    "/disks",
+    "/moves",
+    "/upkeep",
+    "/repair",
+    "/objects",
+];
 
 /// Where a browser says on whose behalf it asks.
 const FETCH_SITE: &str = "sec-fetch-site";

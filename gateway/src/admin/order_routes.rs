@@ -106,7 +106,7 @@ pub async fn carry_out(
 }
 
 /// An order's document; none is an empty one.
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, OrderError> {
+pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, OrderError> {
     let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
     serde_json::from_slice(body)
         .map_err(|error| OrderError::Invalid(format!("the order can't be read: {error}")))

@@ -171,7 +171,7 @@ pub struct Token {
     pub roles: String,
     /// When it ends, ISO 8601.
     pub expires: String,
-    /// Nodes that it may bring in yet.
+    /// Nodes that it may bring in yet; 0: it is used up, and listed until it ends.
     pub uses_left: u32,
 }
 

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 pub use crate::admin::render_cluster::{check, held, metadata, nodes, tokens};
 
-use crate::admin::render_cluster;
 use crate::admin::status::{ClusterStatus, DiskStatus, ScrubStatus};
+use crate::admin::upkeep::render::moves_line;
+use crate::admin::{render_cluster, render_health};
 
 /// Writes the status as a few tables.
 pub fn text(status: &ClusterStatus) -> String {
@@ -18,7 +19,11 @@ pub fn text(status: &ClusterStatus) -> String {
 fn write_all(out: &mut String, status: &ClusterStatus) -> std::fmt::Result {
     writeln!(out, "Cluster    {}", known(status.cluster.as_ref()))?;
     writeln!(out, "Coding     {}", known(status.coding.as_ref()))?;
+    writeln!(out, "Health     {}", render_health::health_line(status.health, &status.margin))?;
     writeln!(out, "Tolerance  {}", tolerance(status))?;
+    if let Some(durability) = &status.durability {
+        writeln!(out, "Durability {}", render_health::durability(durability))?;
+    }
     let usage = &status.usage;
     writeln!(
         out,
@@ -28,6 +33,7 @@ fn write_all(out: &mut String, status: &ClusterStatus) -> std::fmt::Result {
         bytes(usage.object_bytes)
     )?;
     writeln!(out, "Repair     {}", repair(status))?;
+    writeln!(out, "Moves      {}", moves_line(&status.moves))?;
     writeln!(out, "Garbage    {} extents waiting", known(status.garbage_extents))?;
     let groups = status.placement_groups;
     writeln!(
@@ -35,6 +41,14 @@ fn write_all(out: &mut String, status: &ClusterStatus) -> std::fmt::Result {
         "Groups     {}, {} open, {} unreadable",
         groups.total, groups.open, groups.unreadable
     )?;
+    if !status.withheld_nodes.is_empty() {
+        let nodes: Vec<String> = status.withheld_nodes.iter().map(u32::to_string).collect();
+        writeln!(
+            out,
+            "Withheld   nodes {}: so many are silent at once that their disks are given up by operators only",
+            nodes.join(", ")
+        )?;
+    }
     if let Some(held) = &status.held {
         writeln!(out, "Held       {}", render_cluster::held(held))?;
     }
@@ -57,28 +71,14 @@ fn write_all(out: &mut String, status: &ClusterStatus) -> std::fmt::Result {
     if !status.reasons.is_empty() {
         writeln!(out)?;
     }
-    for reason in &status.reasons {
-        let word = if reason.blocking { "ERROR" } else { "warning" };
-        writeln!(out, "{word}: {} ({})", reason.message, reason.code)?;
-    }
-    Ok(())
+    write!(out, "{}", render_health::reasons(&status.reasons))
 }
 
-fn tolerance(status: &ClusterStatus) -> String {
-    let disks = match status.fault_tolerance.more_disks {
-        None => "unknown for disks".to_owned(),
-        Some(more) if more < 0 => "some data can't be read now".to_owned(),
-        Some(0) => "no further disk may fail".to_owned(),
-        Some(1) => "survives the loss of any 1 more disk".to_owned(),
-        Some(more) => format!("survives the loss of any {more} more disks"),
-    };
-    let replicas = match status.fault_tolerance.more_metadata_replicas {
-        None => "unknown for the metadata".to_owned(),
-        Some(more) if more < 0 => "the metadata has no majority".to_owned(),
-        Some(1) => "and of 1 metadata replica".to_owned(),
-        Some(more) => format!("and of {more} metadata replicas"),
-    };
-    format!("{disks}, {replicas}")
+fn tolerance(status: &ClusterStatus) -> &str {
+    match status.tolerance.sentence.as_str() {
+        "" => "unknown",
+        sentence => sentence,
+    }
 }
 
 fn repair(status: &ClusterStatus) -> String {
@@ -129,7 +129,7 @@ fn disk_row(disk: &DiskStatus) -> [String; 12] {
     [
         disk.id.to_string(),
         disk.node.to_string(),
-        disk.state.clone(),
+        disk.state_words(),
         known(disk.health.as_ref()),
         bytes(disk.capacity_bytes),
         bytes(disk.free_bytes),
@@ -168,7 +168,7 @@ pub(super) fn known(value: Option<impl ToString>) -> String {
 }
 
 /// Bytes in the largest binary unit that leaves a whole number before the point.
-fn bytes(count: Option<u64>) -> String {
+pub(super) fn bytes(count: Option<u64>) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
     let Some(count) = count else { return "unknown".to_owned() };
     let mut scaled = count as f64;
@@ -183,11 +183,13 @@ fn bytes(count: Option<u64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::health::Reason;
+    use crate::admin::figures::DurabilityStatus;
+    use crate::admin::health::{Colour, Margin, Reason};
     use crate::admin::status::{
-        FaultTolerance, HeldStatus, MetadataSummary, NodeStatus, PlacementGroups, ProcessStatus,
-        RepairStatus, ReplicaStatus, Usage,
+        DiskStanding, FaultTolerance, HeldStatus, MetadataSummary, MovesUnderWay, NodeStatus,
+        PlacementGroups, ProcessStatus, RepairStatus, ReplicaStatus, Usage,
     };
+    use crate::admin::upkeep::tolerance::ToleranceStatus;
 
     #[test]
     fn sizes() {
@@ -247,6 +249,7 @@ mod tests {
                     last_ended_seconds: Some(1_795_000_000),
                 }),
                 compaction: None,
+                standing: DiskStanding { draining: true, slots: 1, ..DiskStanding::default() },
             }],
             placement_groups: PlacementGroups { total: 1, open: 1, unreadable: 0 },
             fault_tolerance: FaultTolerance {
@@ -278,6 +281,10 @@ mod tests {
                     applied: Some(9),
                     digests_match: Some(true),
                 }],
+                backups: Vec::new(),
+                level: Some(1),
+                level_to_come: Some(2),
+                nodes_behind: vec![1],
             },
             held: Some(HeldStatus {
                 from_shards: false,
@@ -301,32 +308,53 @@ mod tests {
                 jobs: vec!["collect".to_owned()],
                 ..ProcessStatus::default()
             },
-            reasons: vec![Reason::no_cluster_map()],
+            tolerance: ToleranceStatus {
+                sentence: "survives any 1 disk; not 2 disks: why; the metadata survives no loss"
+                    .to_owned(),
+                ..ToleranceStatus::default()
+            },
+            moves: MovesUnderWay { drain: 2, lost: 1, is_paused: true, ..Default::default() },
+            withheld_nodes: vec![4, 5],
+            durability: Some(DurabilityStatus {
+                nines: 11.24,
+                nines_attainable: 12.0,
+                nines_target: 11.0,
+                rebuild_hours: 3.5,
+                is_measured: true,
+            }),
+            health: Colour::Red,
+            margin: Margin { text: "1 more disk may fail".to_owned(), ..Margin::default() },
+            reasons: vec![Reason::no_disks()],
         };
         let expected = "\
 Cluster    ab
 Coding     1+1
-Tolerance  survives the loss of any 1 more disk, and of 0 metadata replicas
+Health     red; 1 more disk may fail
+Tolerance  survives any 1 disk; not 2 disks: why; the metadata survives no loss
+Durability 11.2 nines a year by the model; a lost disk is rebuilt in 3.5 h at the rate that is measured
 Usage      2 objects in 1 buckets, 2.0 KiB
 Repair     2 extents waiting, 1 of them can't be repaired for now; 3 repaired with 4 shards (2.0 KiB) in this run
+Moves      3 under way (lost 1, drain 2); paused by an operator
 Garbage    unknown extents waiting
 Groups     1, 1 open, 0 unreadable
+Withheld   nodes 4, 5: so many are silent at once that their disks are given up by operators only
 Held       what was written after 2026-11-20T10:00:00.000Z, of which the backup (log index 7) knows nothing; placement groups adopted
 Asked      gateway on node 1; does for the cluster: collect
 
-DISK  NODE  STATE  HEALTH  CAPACITY  FREE       RESERVE   LIVE  GARBAGE  SHARDS  DAMAGED  PATH
-0     1     up     ok      1.0 GiB   512.0 MiB  64.0 MiB  0 B   0 B      2       1        /d0
+DISK  NODE  STATE         HEALTH  CAPACITY  FREE       RESERVE   LIVE  GARBAGE  SHARDS  DAMAGED  PATH
+0     1     up, draining  ok      1.0 GiB   512.0 MiB  64.0 MiB  0 B   0 B      2       1        /d0
 
 Scrub of disk 0: 100 % verified between 2026-11-14T10:00:00.000Z and 2026-11-20T10:00:00.000Z; 35 % of the pass that began 2026-11-21T10:00:00.000Z, as was asked for
 
 Metadata leader: replica 1 on /d0, term 4
+Feature level: 1; 2 once node 1 is upgraded
 REPLICA  NODE  STATE   APPLIED  LAG  DIGESTS  PATH
 1        1     leader  9        2    match    /d0
 
 NODE  NAME  ROLES    ADDRESS   RACK  ZONE  LEVEL  HEARD    KEEPS
 1     one   gateway  one:9002  -     -     0      unknown  1 disks; replica 1
 
-ERROR: The cluster has no disks yet. (no_cluster_map)
+ERROR: The cluster has no disks yet. (NO_DISKS)
 ";
         assert_eq!(text(&status), expected);
         let json = serde_json::to_string(&status).expect("json");

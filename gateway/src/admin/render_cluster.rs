@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::admin::backup_targets;
 use crate::admin::orders::{CheckReport, Token};
 use crate::admin::render::{known, table};
 use crate::admin::status::{ClusterStatus, HeldStatus, MetadataSummary, NodeStatus, ReplicaStatus};
@@ -70,7 +71,17 @@ fn replica_row(replica: &ReplicaStatus) -> [String; 7] {
     ]
 }
 
-/// The leader, and the table of replicas.
+/// What the feature level waits for.
+fn waits(metadata: &MetadataSummary) -> String {
+    let Some(to_come) = metadata.level_to_come.filter(|_| !metadata.nodes_behind.is_empty()) else {
+        return String::new();
+    };
+    let ids: Vec<String> = metadata.nodes_behind.iter().map(u32::to_string).collect();
+    let (word, verb) = if ids.len() == 1 { ("node", "is") } else { ("nodes", "are") };
+    format!("; {to_come} once {word} {} {verb} upgraded", ids.join(", "))
+}
+
+/// The leader, the feature level, and the table of replicas.
 pub fn metadata(metadata: &MetadataSummary) -> String {
     let of_leader = |replica: &&ReplicaStatus| Some(replica.replica) == metadata.leader;
     let node = metadata.replicas.iter().find(of_leader).and_then(|replica| replica.node);
@@ -84,7 +95,13 @@ pub fn metadata(metadata: &MetadataSummary) -> String {
     let rows: Vec<_> = metadata.replicas.iter().map(replica_row).collect();
     // Writing to a String can't fail.
     let _infallible = writeln!(out, "Metadata leader: {leader}, term {}", known(metadata.term));
+    if let Some(level) = metadata.level {
+        let _infallible = writeln!(out, "Feature level: {level}{}", waits(metadata));
+    }
     let _infallible = table(&mut out, REPLICA_TITLES, &rows);
+    if !metadata.backups.is_empty() {
+        let _infallible = write!(out, "\n{}", backup_targets::render(&metadata.backups));
+    }
     out
 }
 
@@ -150,7 +167,10 @@ pub fn tokens(tokens: &[Token]) -> String {
     let rows: Vec<[String; 4]> = tokens
         .iter()
         .map(|token| {
-            let uses = token.uses_left.to_string();
+            let uses = match token.uses_left {
+                0 => "used up".to_owned(),
+                left => left.to_string(),
+            };
             [token.id.clone(), token.roles.clone(), uses, token.expires.clone()]
         })
         .collect();

@@ -3,19 +3,25 @@
 //! The JSON document is these types, field by field; fields are added, never renamed. What always
 //! holds: a number that isn't known is `null`, never 0.
 
+use std::collections::BTreeMap;
+
 use engine::RepairProgress;
 use model::cluster_map::{ClusterMap, Disk, DiskState, Pg};
 use model::ids::DiskId;
+use model::moves::MoveReason;
 use model::recovery::Held;
 use model::shard::{CompactionReport, DiskHealth, DiskReport, ScrubReport};
 use model::time::Timestamp;
 use s3::date;
 use serde::{Deserialize, Serialize};
 
-use crate::admin::health::Reason;
+use crate::admin::backup_targets::BackupTargetStatus;
+use crate::admin::figures::DurabilityStatus;
+use crate::admin::health::{Colour, Margin, Reason};
+use crate::admin::upkeep::tolerance::ToleranceStatus;
 
 /// The document.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClusterStatus {
     /// The cluster's id, in hex; `null` while the metadata can't be asked.
     pub cluster: Option<String>,
@@ -51,6 +57,24 @@ pub struct ClusterStatus {
     /// The process that was asked.
     #[serde(default)]
     pub process: ProcessStatus,
+    /// What may be lost before data is, and why not more.
+    #[serde(default)]
+    pub tolerance: ToleranceStatus,
+    /// Slots on their way to other disks.
+    #[serde(default)]
+    pub moves: MovesUnderWay,
+    /// Nodes of which so many are silent at once that their disks aren't given up without an operator.
+    #[serde(default)]
+    pub withheld_nodes: Vec<u32>,
+    /// How likely an object is to last; `null` while there are too few disks for the coding.
+    #[serde(default)]
+    pub durability: Option<DurabilityStatus>,
+    /// What the reasons come to.
+    #[serde(default)]
+    pub health: Colour,
+    /// How far data is from being lost.
+    #[serde(default)]
+    pub margin: Margin,
     /// Why the cluster isn't ready, or isn't as it should be; empty when all is well.
     pub reasons: Vec<Reason>,
 }
@@ -92,6 +116,49 @@ pub struct DiskStatus {
     /// What reclaiming space has come to since it was opened.
     #[serde(default)]
     pub compaction: Option<CompactionStatus>,
+    /// What operators and its own behaviour add to its state, and what share of the data it has.
+    #[serde(default)]
+    pub standing: DiskStanding,
+}
+
+/// What is known of a disk beside its state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskStanding {
+    /// It is to be empty.
+    pub draining: bool,
+    /// An operator gave it up.
+    pub given_up: bool,
+    /// It is silent, and not down yet.
+    pub suspect: bool,
+    /// Since when it is in its state, ISO 8601; `null` when that was before this was kept.
+    pub since: Option<String>,
+    /// How often it went down of late.
+    pub flaps: u32,
+    /// Its weight by its size.
+    pub weight: u32,
+    /// The weight that an operator gave it in place of that.
+    pub weight_set: Option<u32>,
+    /// Slots of placement groups that it has.
+    pub slots: u64,
+    /// Slots on their way to it.
+    pub moving_in: u64,
+    /// Of its slots, those on their way to other disks.
+    pub moving_out: u64,
+}
+
+/// Slots on their way to other disks, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovesUnderWay {
+    /// Of disks that were given up.
+    pub lost: u64,
+    /// Of disks that are drained.
+    pub drain: u64,
+    /// Too close to others of their group.
+    pub spread: u64,
+    /// Of disks that have more than their share.
+    pub balance: u64,
+    /// Whether an operator paused all but the first of these.
+    pub is_paused: bool,
 }
 
 /// How far the verification of a disk is. Times are ISO 8601.
@@ -159,7 +226,7 @@ pub struct PlacementGroups {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FaultTolerance {
     /// Any so many more disks may fail and every placement group can still be read; `null` when
-    /// that isn't known, -1 and below when data can't be read already.
+    /// that isn't known, -1 when some data can't be read already.
     pub more_disks: Option<i64>,
     /// So many more metadata replicas may fail and a majority is left; below 0 there is none.
     pub more_metadata_replicas: Option<i64>,
@@ -187,6 +254,18 @@ pub struct MetadataSummary {
     pub term: Option<u64>,
     /// The replicas, ascending by id.
     pub replicas: Vec<ReplicaStatus>,
+    /// The targets of backups, as this process knows them; none where it takes none.
+    #[serde(default)]
+    pub backups: Vec<BackupTargetStatus>,
+    /// The feature level that all nodes have, and that commands keep to.
+    #[serde(default)]
+    pub level: Option<u32>,
+    /// The feature level once the nodes that are of an older release have the newer one.
+    #[serde(default)]
+    pub level_to_come: Option<u32>,
+    /// Those nodes.
+    #[serde(default)]
+    pub nodes_behind: Vec<u32>,
 }
 
 /// A metadata replica.
@@ -296,7 +375,25 @@ impl DiskStatus {
             damaged_shards: report.map(|report| report.damaged_shards),
             scrub: report.map(|report| ScrubStatus::new(&report.scrub)),
             compaction: report.map(|report| CompactionStatus::new(&report.compaction)),
+            standing: DiskStanding::default(),
         }
+    }
+
+    /// Its state, with what is to be known beside it.
+    pub fn state_words(&self) -> String {
+        let standing = &self.standing;
+        let words = [
+            (standing.suspect, "suspect"),
+            (standing.draining && standing.slots == 0, "drained"),
+            (standing.draining && standing.slots > 0, "draining"),
+            (standing.given_up, "given up"),
+        ];
+        let mut all = self.state.clone();
+        for (_, word) in words.iter().filter(|(is_so, _)| *is_so) {
+            all.push_str(", ");
+            all.push_str(word);
+        }
+        all
     }
 }
 
@@ -365,9 +462,62 @@ pub fn is_readable(disk: &Disk, report: Option<&DiskReport>) -> bool {
     }
 }
 
-/// How many more disks each placement group can lose, at the least.
+/// How many more disks each placement group can lose, at the least; below 0 how many too many one has
+/// lost.
 pub fn disks_to_lose(map: &ClusterMap, readable: impl Fn(DiskId) -> bool) -> Option<i64> {
     map.pgs.iter().map(|pg| slack(pg, &readable)).min()
+}
+
+impl MovesUnderWay {
+    /// As the map has them.
+    pub fn new(map: &ClusterMap) -> Self {
+        let mut moves = Self { is_paused: map.upkeep.is_paused, ..Self::default() };
+        for begun in map.pgs.iter().flat_map(|pg| &pg.moves) {
+            let count = match begun.reason {
+                MoveReason::Lost => &mut moves.lost,
+                MoveReason::Drain => &mut moves.drain,
+                MoveReason::Spread => &mut moves.spread,
+                MoveReason::Balance => &mut moves.balance,
+            };
+            *count += 1;
+        }
+        moves
+    }
+}
+
+/// What is known of each disk beside its state.
+pub fn standings(map: &ClusterMap, suspects: &[DiskId]) -> BTreeMap<DiskId, DiskStanding> {
+    let of = |disk: &Disk| {
+        let standing = disk.standing;
+        let is_known = standing.since != Timestamp::default();
+        DiskStanding {
+            draining: standing.is_draining,
+            given_up: standing.is_given_up,
+            suspect: suspects.contains(&disk.id),
+            since: is_known.then(|| date::iso8601(standing.since)),
+            flaps: standing.flaps,
+            weight: disk.weight,
+            weight_set: standing.weight,
+            ..DiskStanding::default()
+        }
+    };
+    let mut all: BTreeMap<DiskId, DiskStanding> =
+        map.disks.iter().map(|disk| (disk.id, of(disk))).collect();
+    let mut count = |disk: Option<&DiskId>, count: fn(&mut DiskStanding) -> &mut u64| {
+        if let Some(standing) = disk.and_then(|disk| all.get_mut(disk)) {
+            *count(standing) += 1;
+        }
+    };
+    for pg in &map.pgs {
+        for disk in &pg.disks {
+            count(Some(disk), |standing| &mut standing.slots);
+        }
+        for begun in &pg.moves {
+            count(pg.disks.get(usize::from(begun.slot)), |standing| &mut standing.moving_out);
+            count(Some(&begun.to), |standing| &mut standing.moving_in);
+        }
+    }
+    all
 }
 
 /// How many more disks a placement group can lose and still be read.
@@ -400,10 +550,8 @@ mod tests {
     #[test]
     fn the_worst_group_counts() {
         let coding = Coding::new(2, 1).expect("valid");
-        let pg = |id, disks: &[u32]| Pg {
-            id: PgId(id),
-            coding,
-            disks: disks.iter().copied().map(DiskId).collect(),
+        let pg = |id, disks: &[u32]| {
+            Pg::new(PgId(id), coding, disks.iter().copied().map(DiskId).collect())
         };
         let map = ClusterMap {
             pgs: vec![pg(0, &[0, 1, 2]), pg(1, &[1, 2, 3])],
@@ -413,5 +561,44 @@ mod tests {
         assert_eq!(disks_to_lose(&map, |disk| disk != DiskId(3)), Some(0));
         assert_eq!(disks_to_lose(&map, |disk| disk.0 > 1), Some(-1));
         assert_eq!(disks_to_lose(&ClusterMap { pgs: Vec::new(), ..map }, |_| true), None);
+    }
+
+    #[test]
+    fn what_moves_is_counted_by_disk_and_reason() {
+        let coding = Coding::new(2, 1).expect("valid");
+        let mut pg = Pg::new(PgId(0), coding, [0, 1, 2].map(DiskId).to_vec());
+        let (reason, since) = (MoveReason::Drain, Timestamp(5));
+        pg.moves.push(model::moves::SlotMove { slot: 1, to: DiskId(3), reason, since });
+        let disk = |id: u32| Disk {
+            id: DiskId(id),
+            uuid: model::ids::DiskUuid([id as u8; 16]),
+            node: model::ids::NodeId(1),
+            rack: String::new(),
+            zone: String::new(),
+            weight: 7,
+            state: DiskState::Up,
+            path: String::new(),
+            standing: model::cluster_map::Standing::default(),
+        };
+        let mut map = ClusterMap {
+            disks: (0..4).map(disk).collect(),
+            pgs: vec![pg],
+            ..ClusterMap::new(model::ids::ClusterId::default(), coding)
+        };
+        map.disks[1].standing.is_draining = true;
+        let found = standings(&map, &[DiskId(2)]);
+        let slots = |id: u32| {
+            let found = &found[&DiskId(id)];
+            (found.slots, found.moving_in, found.moving_out)
+        };
+        assert_eq!((slots(0), slots(1), slots(3)), ((1, 0, 0), (1, 0, 1), (0, 1, 0)));
+        let words = |id: u32| {
+            let standing = found[&DiskId(id)].clone();
+            let status = DiskStatus::new(&map.disks[id as usize], None);
+            DiskStatus { standing, ..status }.state_words()
+        };
+        assert_eq!([words(0), words(1), words(2)], ["up", "up, draining", "up, suspect"]);
+        let moves = MovesUnderWay::new(&map);
+        assert_eq!(moves, MovesUnderWay { drain: 1, ..MovesUnderWay::default() });
     }
 }

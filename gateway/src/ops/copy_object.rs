@@ -3,7 +3,7 @@
 use engine::{CommitError, ObjectCommit, WriteTarget};
 use model::checksum::ChecksumKind;
 use model::command::{Committed, CopyObject, Refusal, SourceObject, WriteCondition};
-use model::names::{BucketName, ObjectKey};
+use model::names::{BucketName, ClassName, ObjectKey};
 use model::query::PlanWanted;
 use model::version::{ObjectHeaders, Version};
 use s3::checksum::{BodyDigests, wanted_algorithm};
@@ -26,6 +26,23 @@ struct Destination {
     condition: WriteCondition,
     /// New headers; `None` for the source's.
     headers: Option<ObjectHeaders>,
+    /// The storage class; `None` for `STANDARD`.
+    class: Option<ClassName>,
+}
+
+impl Destination {
+    /// The headers of a copy of `version`.
+    fn headers(&self, version: &Version) -> ObjectHeaders {
+        let headers = self.headers.as_ref().unwrap_or(&version.headers).clone();
+        ObjectHeaders { class: self.class.clone(), ..headers }
+    }
+
+    /// The same to be told to the metadata, `STANDARD` by its name where the bucket has another class.
+    fn told(&self, of_bucket: Option<&ClassName>, headers: ObjectHeaders) -> ObjectHeaders {
+        let is_said = self.class.as_ref() != of_bucket;
+        let class = self.class.clone().unwrap_or_else(ClassName::standard);
+        ObjectHeaders { class: is_said.then_some(class), ..headers }
+    }
 }
 
 /// Copies an object, by reference where that is enough.
@@ -44,15 +61,17 @@ pub async fn run(
         MetadataDirective::Copy => None,
         MetadataDirective::Replace => Some(s3::headers::object_headers(&request.headers)?),
     };
+    let asked = gateway.known_class(s3::headers::storage_class(&request.headers)?).await?;
+    let class = gateway.class_in(&bucket, asked.as_ref()).await?;
     let to_itself = source.bucket == bucket && source.key == key;
-    if to_itself && headers.is_none() && algorithm.is_none() {
+    if to_itself && headers.is_none() && algorithm.is_none() && asked.is_none() {
         return Err(S3Error::with(
             S3ErrorCode::InvalidRequest,
             "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes.",
         ));
     }
     let condition = write_condition(&AskedCondition::parse(&request.headers)?);
-    let destination = Destination { bucket, key, condition, headers };
+    let destination = Destination { bucket, key, condition, headers, class };
     for _attempt in 0..ATTEMPTS_MAX {
         let found = gateway.object(&source.bucket, &source.key, PlanWanted::Nothing).await?;
         let version = &found.version;
@@ -63,10 +82,13 @@ pub async fn run(
                 checksum.algorithm == algorithm && checksum.kind == ChecksumKind::FullObject
             })
         });
-        let copied = if as_it_is {
+        let own = version.headers.class.as_ref();
+        let has_coding = gateway.have_one_coding(own, destination.class.as_ref()).await?;
+        let copied = if as_it_is && has_coding {
             share(gateway, &source, version, &destination).await
         } else {
-            let digests = BodyDigests::of_copy(algorithm);
+            let known = version.checksum.as_ref().map(|checksum| checksum.algorithm);
+            let digests = BodyDigests::of_copy(algorithm.or(known));
             rewrite(gateway, &source, digests, &destination).await
         };
         if let Some(committed) = copied? {
@@ -89,6 +111,10 @@ async fn share(
     version: &Version,
     destination: &Destination,
 ) -> Result<Option<Committed>, S3Error> {
+    // Of the source's headers nothing is told but what changes.
+    let is_same = destination.headers.is_none() && version.headers.class == destination.class;
+    let of_bucket = gateway.class_in(&destination.bucket, None).await?;
+    let headers = destination.told(of_bucket.as_ref(), destination.headers(version));
     let copy = CopyObject {
         source: SourceObject {
             bucket: source.bucket.clone(),
@@ -98,7 +124,7 @@ async fn share(
         bucket: destination.bucket.clone(),
         key: destination.key.clone(),
         manifest: gateway.engine.new_manifest(),
-        headers: destination.headers.clone(),
+        headers: (!is_same).then_some(headers),
         condition: destination.condition,
         record: None,
     };
@@ -121,7 +147,8 @@ async fn rewrite(
     let (bucket, key) = (destination.bucket.clone(), destination.key.clone());
     gateway.check_write(&bucket, &key, destination.condition).await?;
     let manifest = gateway.engine.new_manifest();
-    let headers = destination.headers.clone().unwrap_or_else(|| found.version.headers.clone());
+    let of_bucket = gateway.class_in(&bucket, None).await?;
+    let headers = destination.told(of_bucket.as_ref(), destination.headers(&found.version));
     let target = WriteTarget {
         bucket: bucket.clone(),
         bucket_id: None,
@@ -132,6 +159,7 @@ async fn rewrite(
         size_hint: Some(found.version.size),
         headers: Some(headers.clone()),
         checksum: digests.algorithm(),
+        class: Some(destination.class.clone().unwrap_or_else(ClassName::standard)),
     };
     let (written, digests) =
         payload::copy(&gateway.engine, &gateway.hasher, &found, digests, target).await?;

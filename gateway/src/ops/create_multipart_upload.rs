@@ -17,11 +17,13 @@ pub async fn run(
 ) -> Result<Answer, S3Error> {
     let (bucket, key) = request.object()?;
     let checksum = upload_checksum(&request.headers)?;
+    let headers = s3::headers::object_headers(&request.headers)?;
+    let headers = gateway.with_known_class(headers).await?;
     let id = gateway.engine.new_upload();
     let upload = Upload {
         id,
         initiated: gateway.clock.now(),
-        headers: s3::headers::object_headers(&request.headers)?,
+        headers,
         checksum,
         owner: gateway.owner.id.clone(),
     };

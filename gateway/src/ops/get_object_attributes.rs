@@ -2,6 +2,7 @@
 
 use model::query::{Answer as Found, ObjectPartPage, PlanWanted, Query};
 use s3::S3Error;
+use s3::headers::class_text;
 use s3::list::ListParts;
 use s3::xml::attributes::{AttributePart, Attributes, Wanted, response};
 use s3::xml::parts::Truncated;
@@ -40,6 +41,7 @@ pub async fn run(
         etag: version.etag,
         size: version.size,
         checksum: version.checksum.as_ref(),
+        class: class_text(version.headers.class.as_ref()),
         parts: parts.collect(),
         list,
         truncated: if page.truncated { Truncated::Yes } else { Truncated::No },

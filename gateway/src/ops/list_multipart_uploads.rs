@@ -2,6 +2,7 @@
 
 use model::query::{Answer as Found, ListUploads as Listing, Query, UploadPage};
 use s3::S3Error;
+use s3::headers::class_text;
 use s3::list::ListUploads;
 use s3::xml::uploads::{self, ListedUpload};
 
@@ -38,6 +39,7 @@ pub async fn run(
         id: upload.id,
         initiated: upload.initiated,
         checksum: upload.checksum.map(|checksum| (checksum.algorithm, checksum.kind)),
+        class: class_text(upload.headers.class.as_ref()),
     });
     let page = uploads::UploadPage {
         uploads: listed.collect(),

@@ -2,6 +2,7 @@
 
 use model::query::{Answer as Found, ListObjects as Listing, ObjectPage, Query};
 use s3::S3Error;
+use s3::headers::class_text;
 use s3::list::ListObjects;
 use s3::xml::objects::{self, ListedObject};
 
@@ -51,6 +52,7 @@ pub(super) async fn page(
         etag: object.etag,
         size: object.size,
         checksum: object.checksum.map(|checksum| (checksum.algorithm, checksum.kind)),
+        class: class_text(object.class.as_ref()),
     });
     let page = objects::ObjectPage {
         objects: objects.collect(),

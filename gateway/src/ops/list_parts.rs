@@ -2,6 +2,7 @@
 
 use model::query::{Answer as Found, PartPage, Query};
 use s3::S3Error;
+use s3::headers::class_text;
 use s3::list::ListParts;
 use s3::multipart::upload_id;
 use s3::xml::parts::{ListedPart, Truncated, UploadTarget, list};
@@ -43,6 +44,7 @@ pub async fn run(
         key: key.as_str(),
         id,
         checksum: page.upload.checksum.map(|checksum| (checksum.algorithm, checksum.kind)),
+        class: class_text(page.upload.headers.class.as_ref()),
     };
     let truncated = if page.truncated { Truncated::Yes } else { Truncated::No };
     Ok(document(list(target, gateway.owner(), asked, &parts, truncated)))

@@ -25,6 +25,7 @@ mod list_objects_v2;
 mod list_parts;
 mod put_object;
 mod read_object;
+mod storage_class;
 mod unconfigured;
 mod upload_part;
 mod upload_part_copy;

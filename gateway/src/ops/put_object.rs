@@ -25,6 +25,7 @@ pub async fn run(
     let (bucket, key) = request.object()?;
     let condition = write_condition(&AskedCondition::parse(&request.headers)?);
     let headers = s3::headers::object_headers(&request.headers)?;
+    let headers = gateway.with_known_class(headers).await?;
     let mut expectations = request.expectations()?;
     // As S3 does it: whoever reads the object can check it, also if nobody did who wrote it.
     expectations.compute_by_default(ChecksumAlgorithm::Crc64Nvme);
@@ -50,6 +51,7 @@ pub async fn run(
         size_hint: Some(length),
         headers: Some(headers.clone()),
         checksum: expectations.algorithm(),
+        class: headers.class.clone(),
     };
     let (written, digests) =
         payload::store(&gateway.engine, &gateway.hasher, payload, &expectations, target).await?;

@@ -2,6 +2,7 @@
 
 use engine::{PartCommit, WriteTarget};
 use http::{HeaderName, StatusCode};
+use model::names::ClassName;
 use s3::S3Error;
 use s3::checksum::{header_name, to_base64};
 use s3::multipart::{check_put_bytes, part_number, upload_id};
@@ -39,6 +40,7 @@ pub async fn run(
         size_hint: Some(payload.length()),
         headers: None,
         checksum: expectations.algorithm(),
+        class: Some(upload.headers.class.unwrap_or_else(ClassName::standard)),
     };
     let (written, digests) =
         payload::store(&gateway.engine, &gateway.hasher, payload, &expectations, target).await?;

@@ -5,7 +5,7 @@ use model::checksum::{ChecksumKind, StoredChecksum};
 use model::command::{Committed, Refusal, SourceObject};
 use model::ids::UploadId;
 use model::limits::PUT_BYTES_MAX;
-use model::names::{BucketName, ObjectKey};
+use model::names::{BucketName, ClassName, ObjectKey};
 use model::query::{ObjectFound, PlanWanted};
 use model::upload::Upload;
 use s3::checksum::BodyDigests;
@@ -66,7 +66,14 @@ pub async fn run(
                 ),
             ));
         }
-        let copied = match share(gateway, &source, &found, &upload, &destination).await {
+        let (own, wanted) = (version.headers.class.as_ref(), upload.headers.class.as_ref());
+        let has_coding = gateway.have_one_coding(own, wanted).await?;
+        let shared = if has_coding {
+            share(gateway, &source, &found, &upload, &destination).await
+        } else {
+            None
+        };
+        let copied = match shared {
             Some(shared) => shared?,
             None => Some(rewrite(gateway, &found, &upload, &destination).await?),
         };
@@ -134,6 +141,7 @@ async fn rewrite(
         size_hint: found.range.as_ref().map(|range| range.end - range.start),
         headers: None,
         checksum: upload.checksum.map(|checksum| checksum.algorithm),
+        class: Some(upload.headers.class.clone().unwrap_or_else(ClassName::standard)),
     };
     let digests = BodyDigests::of_copy(upload.checksum.map(|checksum| checksum.algorithm));
     let (written, digests) =

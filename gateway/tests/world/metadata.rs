@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use model::bucket::Bucket;
@@ -20,6 +20,7 @@ use model::query::{
 };
 use model::recovery::Held;
 use model::time::Timestamp;
+use model::upkeep::{ExtentEntry, ExtentPage};
 use model::upload::{Upload, UploadChecksum, UploadedPart};
 use model::version::{Part, Parts, Version};
 use wire::BoxFuture;
@@ -47,6 +48,8 @@ pub struct MemoryMetadata {
     pub silent: AtomicBool,
     /// Set to make it answer nobody: questions wait in vain.
     pub away: AtomicBool,
+    /// Questions and commands that found it away.
+    pub waiting: AtomicUsize,
     /// What is held.
     pub held: Mutex<Option<Held>>,
 }
@@ -61,6 +64,7 @@ impl MemoryMetadata {
             clock: SystemClock::new(),
             silent,
             away: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
             held: Mutex::default(),
         }
     }
@@ -111,7 +115,24 @@ impl MemoryMetadata {
             }
             Query::Garbage { .. } => Ok(Answer::Garbage(Vec::new())),
             Query::Repairs { .. } => Ok(Answer::Repairs(model::upkeep::RepairPage::default())),
-            Query::Extents { .. } => Ok(Answer::Extents(model::upkeep::ExtentPage::default())),
+            Query::Extents { pg, after, limit } => {
+                let of = |version: &Version| parts(version).to_vec();
+                let mut extents: Vec<ExtentEntry> = tables
+                    .objects
+                    .values()
+                    .flat_map(of)
+                    .flat_map(|part| part.extents)
+                    .filter(|extent| extent.id.pg == pg && Some(extent.id) > after)
+                    .map(|extent| ExtentEntry { extent, is_owned: true })
+                    .collect();
+                extents.sort_by_key(|entry| entry.extent.id);
+                extents.dedup_by_key(|entry| entry.extent.id);
+                let is_cut = extents.len() > limit as usize;
+                extents.truncate(limit as usize);
+                let next = extents.last().filter(|_| is_cut).map(|entry| entry.extent.id);
+                Ok(Answer::Extents(ExtentPage { extents, next }))
+            }
+            Query::ToRecode { .. } => Ok(Answer::ToRecode(model::class::RecodePage::default())),
             Query::Trust => Ok(Answer::Trust(Box::default())),
             Query::Held => Ok(Answer::Held(self.held.lock().expect("held").clone())),
             Query::ExtentStates { extents } => {
@@ -133,7 +154,9 @@ impl MemoryMetadata {
                     return Err(Refusal::BucketAlreadyOwned);
                 }
                 let id = BucketId(tables.buckets.len() as u64 + 1);
-                let bucket = Bucket { id, name: name.clone(), created: now, owner, location };
+                let recode = None;
+                let bucket =
+                    Bucket { id, name: name.clone(), created: now, owner, location, recode };
                 tables.buckets.insert(name, bucket);
                 Ok(Outcome::BucketCreated(id))
             }
@@ -332,6 +355,7 @@ impl Tables {
                         algorithm: checksum.algorithm,
                         kind: checksum.kind,
                     }),
+                    class: version.headers.class.clone(),
                 });
             }
         }
@@ -370,6 +394,10 @@ impl MemoryMetadata {
     /// Waits while it is away, as a client does that looks for a leader; a command that waits isn't
     /// sent before there is one.
     async fn reach(&self) {
+        if !self.away.load(Ordering::Relaxed) {
+            return;
+        }
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         while self.away.load(Ordering::Relaxed) {
             self.clock.sleep(Duration::from_millis(5)).await;
         }

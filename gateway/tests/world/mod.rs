@@ -11,7 +11,7 @@ use engine::{Engine, EngineOptions, EngineParts};
 use gateway::auth::{RootCredentials, Secret};
 use gateway::http::listener::{ListenerOptions, Stopped, serve};
 use gateway::{Gateway, GatewayOptions, Identity};
-use model::cluster_map::{ClusterMap, Disk, DiskState};
+use model::cluster_map::{ClusterMap, Disk, DiskState, Standing};
 use model::coding::Coding;
 use model::ids::{ClusterId, DiskId, DiskUuid, NodeId};
 use tokio::net::TcpListener;
@@ -43,8 +43,17 @@ impl World {
 
     /// The same, with other limits.
     pub async fn start_with(engine: EngineOptions, listening: ListenerOptions) -> Self {
+        Self::start_of(cluster_map(), engine, listening).await
+    }
+
+    /// The same, of another cluster.
+    pub async fn start_of(
+        map: ClusterMap,
+        engine: EngineOptions,
+        listening: ListenerOptions,
+    ) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let metadata = Arc::new(MemoryMetadata::new(cluster_map()));
+        let metadata = Arc::new(MemoryMetadata::new(map));
         let shards = Arc::new(MemoryShards::default());
         let network = Arc::new(InProcess::new(Arc::clone(&clock)));
         network.register(Peer(1), Arc::clone(&shards) as Arc<_>);
@@ -108,6 +117,7 @@ pub fn cluster_map() -> ClusterMap {
         weight: 1,
         state: DiskState::Up,
         path: format!("/disk{number}"),
+        standing: Standing::default(),
     };
     let mut map = ClusterMap {
         disks: (0..6).map(disk).collect(),

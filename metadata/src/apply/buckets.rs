@@ -44,6 +44,7 @@ impl Step<'_, '_> {
             created: self.now,
             owner: owner.to_owned(),
             location: location.to_owned(),
+            recode: None,
         };
         self.tables.set(name.as_str().as_bytes(), &bucket)?;
         let id = bucket.id;
@@ -61,6 +62,7 @@ impl Step<'_, '_> {
         }
         self.tables.remove(TableId::Buckets, name.as_str().as_bytes())?;
         self.memory.directory_mut().buckets.remove(name.as_str());
+        self.forget_class_of(name);
         Ok(Outcome::Done)
     }
 

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use model::cluster_map::{ClusterMap, Disk, DiskState};
+use model::cluster_map::{ClusterMap, Disk, DiskState, Standing};
 use model::coding::Coding;
 use model::command::{Outcome, Refusal};
 use model::ids::{ClusterId, DiskId, DiskUuid, NodeId, ReplicaId};
+use model::level::MOVING;
+use model::time::Timestamp;
 
 use super::{Step, Stop};
+use crate::limits::DISK_TEXT_BYTES_MAX;
 
 /// What RegisterDisk says of a disk.
 pub(super) struct NewDisk<'a> {
@@ -44,22 +47,37 @@ impl Step<'_, '_> {
         if !has_node(&known, new.node) {
             return Err(Refusal::NoSuchNode.into());
         }
+        // Replicas of an older release would take it.
+        let is_text = |text: &str| text.len() <= DISK_TEXT_BYTES_MAX;
+        let texts = [new.rack, new.zone, new.path];
+        if known.level_in_use() >= MOVING && !texts.into_iter().all(is_text) {
+            return Err(Refusal::InvalidCommand.into());
+        }
         let mut map = ClusterMap::clone(&known);
         let reserved = self.disks_reserved()?;
         let id = match map.disks.iter().find(|disk| disk.uuid == new.uuid) {
             Some(disk) => disk.id,
             None => DiskId(map.disks.last().map_or(0, |disk| disk.id.0).max(reserved) + 1),
         };
-        let state = map.disk(id).map_or(DiskState::Up, |disk| disk.state);
+        // Replicas of an older release would leave it out.
+        let keeps_past = map.level_in_use() >= MOVING;
+        let since = if keeps_past { self.now } else { Timestamp::default() };
+        let fresh = Standing { since, ..Standing::default() };
+        let (state, standing) =
+            map.disk(id).map_or((DiskState::Up, fresh), |disk| (disk.state, disk.standing));
+        // Where an operator put the node counts more than what it says of itself.
+        let place = known.node(new.node).and_then(|node| node.place.as_ref());
+        let (rack, zone) = place.map_or((new.rack, new.zone), |place| (&place.rack, &place.zone));
         let disk = Disk {
             id,
             uuid: new.uuid,
             node: new.node,
-            rack: new.rack.to_owned(),
-            zone: new.zone.to_owned(),
+            rack: rack.to_owned(),
+            zone: zone.to_owned(),
             weight: new.weight.max(1),
             state,
             path: new.path.to_owned(),
+            standing,
         };
         match map.disk_mut(id) {
             Some(known) => *known = disk,
@@ -80,7 +98,18 @@ impl Step<'_, '_> {
     ) -> Result<Outcome, Stop> {
         let known = self.map()?;
         let mut map = ClusterMap::clone(&known);
-        map.disk_mut(disk).ok_or(Refusal::NoSuchDisk)?.state = state;
+        // Replicas of an older release would leave it out.
+        let keeps_past = map.level_in_use() >= MOVING;
+        let disk = map.disk_mut(disk).ok_or(Refusal::NoSuchDisk)?;
+        if disk.state != state {
+            if keeps_past && state == DiskState::Down {
+                disk.standing.flaps = flaps_now(&disk.standing, self.now) + 1;
+            }
+            if keeps_past {
+                disk.standing.since = self.now;
+            }
+            disk.state = state;
+        }
         self.add_pgs(&mut map)?;
         self.change_map(&known, map);
         Ok(Outcome::Done)
@@ -102,6 +131,13 @@ impl Step<'_, '_> {
             self.memory.set_map(map);
         }
     }
+}
+
+/// How often a disk went down of late: an hour in a row in which it didn't takes one away.
+fn flaps_now(standing: &Standing, now: Timestamp) -> u32 {
+    const HOUR_NANOS: u64 = 3_600_000_000_000;
+    let hours = now.0.saturating_sub(standing.since.0) / HOUR_NANOS;
+    standing.flaps.saturating_sub(u32::try_from(hours).unwrap_or(u32::MAX))
 }
 
 /// Whether disks may be on a node: a store that isn't open to other hosts names none.

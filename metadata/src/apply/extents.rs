@@ -19,7 +19,9 @@ use crate::tables::repair::{self, Repair};
 
 impl Step<'_, '_> {
     /// Refuses parts with extents that can't be new: malformed ones, of an ended session, of a PG
-    /// that isn't, or with an id that was used before.
+    /// that isn't, or with an id that was used before; and those of which so many slots were given to
+    /// other disks while they were written that nobody could read them by the map: they are to be
+    /// written again.
     pub(super) fn check_new_extents(&mut self, parts: &[Part]) -> Result<(), Stop> {
         let mut seen = HashSet::new();
         for extent in parts.iter().flat_map(|part| &part.extents) {
@@ -29,6 +31,10 @@ impl Step<'_, '_> {
             }
             if !self.memory.is_open(extent.id.session) {
                 return Err(Refusal::SessionEnded.into());
+            }
+            let gone = extent.missing.union(self.moved_away(extent));
+            if gone.len() > u32::from(extent.coding.parity()) {
+                return Err(Refusal::MovesOutdated.into());
             }
             if self.tables.get::<ExtentRecord>(&extent.id.to_key())?.is_some() {
                 return Err(Refusal::InvalidCommand.into());
@@ -55,21 +61,65 @@ impl Step<'_, '_> {
         parts: &[Part],
     ) -> Result<(), StateError> {
         for extent in parts.iter().flat_map(|part| &part.extents) {
+            // Its writer may not have known that a slot is somewhere else by now, or will be.
+            let lacking = extent.missing.union(self.moved_slots(extent));
             let record = ExtentRecord {
                 coding: extent.coding,
                 length: extent.length,
                 references: 1,
                 bucket,
                 owner,
-                lacking: extent.missing,
+                lacking,
+                ahead: SlotSet::default(),
             };
             self.tables.set(&extent.id.to_key(), &record)?;
-            if !extent.missing.is_empty() {
-                let key = repair::key(extent.id, extent.coding, extent.missing);
-                self.tables.set(&key, &Repair { lacking: extent.missing })?;
+            if !lacking.is_empty() {
+                let key = repair::key(extent.id, extent.coding, lacking);
+                self.tables.set(&key, &Repair { lacking })?;
             }
         }
         Ok(())
+    }
+
+    /// Slots of a new extent that were given to other disks since its writer chose them.
+    fn moved_away(&self, extent: &Extent) -> SlotSet {
+        let mut moved = SlotSet::default();
+        let directory = self.memory.directory();
+        let pg = directory.map.as_ref().and_then(|map| map.pg(extent.id.pg));
+        let away = pg.iter().flat_map(|pg| &pg.moved).filter(|moved| moved.epoch > extent.epoch);
+        away.for_each(|away| moved.insert(away.slot));
+        moved
+    }
+
+    /// Slots of a new extent that aren't where its writer put them.
+    fn moved_slots(&self, extent: &Extent) -> SlotSet {
+        let directory = self.memory.directory();
+        let Some(map) = &directory.map else { return SlotSet::default() };
+        map.pg(extent.id.pg)
+            .map_or_else(SlotSet::default, |pg| map.slots_moved_since(pg, extent.epoch))
+    }
+
+    /// The slots of a report on repairs that count, and those of them that are ahead: on the disk
+    /// that they move to. A report of a move that isn't under way any more counts for nothing, as
+    /// what that move brought to its disk may have been deleted there.
+    fn settled_slots(&self, item: &RepairedExtent) -> (SlotSet, SlotSet) {
+        let (mut settled, mut ahead) = (SlotSet::default(), SlotSet::default());
+        let directory = self.memory.directory();
+        let pg = directory.map.as_ref().and_then(|map| map.pg(item.extent.pg));
+        let Some(pg) = pg else { return (item.slots, ahead) };
+        for slot in item.slots.iter() {
+            match (pg.move_of(slot), item.moving_to) {
+                (Some(under_way), Some(to)) => {
+                    if (under_way.to, under_way.since) == (to, item.since) {
+                        settled.insert(slot);
+                        ahead.insert(slot);
+                    }
+                }
+                (None, None) if pg.settled_at(slot) <= item.epoch => settled.insert(slot),
+                (Some(_), None) | (None, Some(_) | None) => {}
+            }
+        }
+        (settled, ahead)
     }
 
     /// One more reference for each extent of `parts`.
@@ -103,7 +153,7 @@ impl Step<'_, '_> {
             record.references -= 1;
             if record.references == 0 {
                 self.unqueue_repair(extent.id, &record)?;
-                record.lacking = SlotSet::default();
+                (record.lacking, record.ahead) = <(SlotSet, SlotSet)>::default();
                 let key = garbage::key(GarbageKey { since: self.now, extent: extent.id });
                 let garbage = Garbage { coding: record.coding, length: record.length };
                 self.tables.set(&key, &garbage)?;
@@ -142,11 +192,44 @@ impl Step<'_, '_> {
             }
             self.unqueue_repair(item.extent, &record)?;
             record.lacking = union;
-            self.tables.set(&key, &record)?;
-            let key = repair::key(item.extent, record.coding, union);
-            self.tables.set(&key, &Repair { lacking: union })?;
+            record.ahead = record.ahead.without(union);
+            self.record_lacking(item.extent, &record)?;
         }
         Ok(Outcome::Done)
+    }
+
+    /// Writes a record whose lacking slots have changed, and its row in the repair table if it has
+    /// any; the row that it had is gone already.
+    fn record_lacking(&mut self, id: ExtentId, record: &ExtentRecord) -> Result<(), StateError> {
+        self.tables.set(&id.to_key(), record)?;
+        if !record.lacking.is_empty() {
+            let key = repair::key(id, record.coding, record.lacking);
+            self.tables.set(&key, &Repair { lacking: record.lacking })?;
+        }
+        Ok(())
+    }
+
+    /// A move of `slot` has ended: what was brought ahead is there now, or lacks again.
+    pub(super) fn settle_ahead(
+        &mut self,
+        extents: &[ExtentId],
+        slot: u8,
+        is_there: bool,
+    ) -> Result<(), StateError> {
+        let mut slots = SlotSet::default();
+        slots.insert(slot);
+        for id in extents {
+            let Some(mut record) = self.tables.get::<ExtentRecord>(&id.to_key())? else { continue };
+            record.ahead = record.ahead.without(slots);
+            if is_there {
+                self.tables.set(&id.to_key(), &record)?;
+            } else {
+                self.unqueue_repair(*id, &record)?;
+                record.lacking = record.lacking.union(slots);
+                self.record_lacking(*id, &record)?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes repaired slots out of the queue; what lacks others still moves to its new priority.
@@ -156,17 +239,16 @@ impl Step<'_, '_> {
             let Some(mut record) = self.tables.get::<ExtentRecord>(&key)? else {
                 continue;
             };
-            let left = record.lacking.without(item.slots);
+            let (settled, ahead) = self.settled_slots(item);
+            let left = record.lacking.without(settled);
             if left == record.lacking {
                 continue;
             }
             self.unqueue_repair(item.extent, &record)?;
+            let came = record.lacking.without(left);
+            record.ahead = record.ahead.union(SlotSet(ahead.0 & came.0));
             record.lacking = left;
-            self.tables.set(&key, &record)?;
-            if !left.is_empty() {
-                let key = repair::key(item.extent, record.coding, left);
-                self.tables.set(&key, &Repair { lacking: left })?;
-            }
+            self.record_lacking(item.extent, &record)?;
         }
         Ok(Outcome::Done)
     }

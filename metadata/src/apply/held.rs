@@ -98,7 +98,7 @@ impl Step<'_, '_> {
             size: adopt.size,
             etag: adopt.etag,
             modified,
-            headers: adopt.headers.clone(),
+            headers: self.with_class(&adopt.bucket, adopt.headers.clone()),
             checksum: adopt.checksum.clone(),
             parts: self.store_parts(adopt.manifest, adopt.parts.clone())?,
             record: adopt.record.clone(),

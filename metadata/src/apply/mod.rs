@@ -5,19 +5,25 @@
 //! it; a command that was applied before is answered with its first outcome (I-5).
 
 mod buckets;
+mod classes;
 mod cluster;
 mod extents;
 mod held;
 mod leases;
 mod memory;
+mod moves;
 mod nodes;
 mod objects;
+mod recode;
 mod sessions;
 mod tokens;
 mod uploads;
 
 pub use memory::{Directory, Memory};
 
+use std::sync::Arc;
+
+use model::cluster_map::ClusterMap;
 use model::command::{Command, CommandEnvelope, Outcome, Refusal};
 use model::time::Timestamp;
 
@@ -76,6 +82,10 @@ pub fn apply(
 
 impl Step<'_, '_> {
     fn carry_out(&mut self, command: &Command) -> Result<Outcome, Stop> {
+        let is_beyond = |map: &Arc<ClusterMap>| !map.allows(command);
+        if self.memory.directory().map.as_ref().is_some_and(is_beyond) {
+            return Err(Refusal::LevelTooLow.into());
+        }
         match command {
             Command::InitCluster { cluster, coding, replicas } => {
                 self.init_cluster(*cluster, *coding, *replicas)
@@ -113,15 +123,17 @@ impl Step<'_, '_> {
             Command::CollectGarbage { collected } => self.collect_garbage(collected),
             Command::ShardsRepaired { repaired } => self.shards_repaired(repaired),
             Command::RegisterNode(node) => self.register_node(node),
-            Command::JoinNode { token, secret_sha256, node } => {
-                self.join_node(*token, secret_sha256, node)
+            Command::JoinNode { token, secret_sha256, node, proven } => {
+                self.join_node(*token, secret_sha256, node, *proven)
             }
             Command::RemoveNode { node } => self.remove_node(*node),
             Command::SetAuthority(authority) => self.set_authority(authority),
             Command::CreateToken(token) => self.create_token(token),
             Command::RevokeToken { token } => self.revoke_token(*token),
             Command::PlaceReplica(place) => self.place_replica(*place),
-            Command::ForgetReplica { replica } => self.forget_replica(*replica),
+            Command::ForgetReplica { replica, taken_from } => {
+                self.forget_replica(*replica, *taken_from)
+            }
             Command::TakeLease { job, holder, duration_ms } => {
                 self.take_lease(*job, *holder, *duration_ms)
             }
@@ -131,6 +143,18 @@ impl Step<'_, '_> {
             Command::AdoptNode(node) => self.adopt_node(node),
             Command::AdoptPgs { pgs } => self.adopt_pgs(pgs),
             Command::ReleaseHeld { until } => self.release_held(*until),
+            Command::BeginMoves { moves } => self.begin_moves(moves),
+            Command::EndMove(end) => self.end_move(end),
+            Command::DrainDisk { disk, is_draining } => self.drain_disk(*disk, *is_draining),
+            Command::WeighDisk { disk, weight } => self.weigh_disk(*disk, *weight),
+            Command::PlaceNode { node, place } => self.place_node(*node, place),
+            Command::SetUpkeep(wish) => self.set_upkeep(*wish),
+            Command::MuteHealth(mute) => self.mute_health(mute),
+            Command::GiveUpDisk { disk, is_out } => self.give_up_disk(*disk, *is_out),
+            Command::SetStorageClass { name, coding } => self.set_storage_class(name, *coding),
+            Command::SetBucketClass { bucket, class } => self.set_bucket_class(bucket, class),
+            Command::SetRecode(set) => self.set_recode(set),
+            Command::RecodeObject(recode) => self.recode_object(recode),
         }
     }
 }

@@ -1,13 +1,16 @@
 //! RegisterNode, JoinNode, RemoveNode, PlaceReplica, ForgetReplica: who is in the cluster.
 //!
 //! What always holds: the uuid decides which node it is; a number is never given twice; a node that
-//! was removed, and a replica that was forgotten, don't come back.
+//! was removed, and a replica that was forgotten, don't come back; no token makes anybody a node that
+//! is there already, but for that node itself.
 
-use model::cluster_map::{ClusterMap, DiskState};
+use model::cluster_map::{ClusterMap, Disk, DiskState, Pg};
 use model::command::{Outcome, Refusal};
 use model::ids::{NodeId, ReplicaId, TokenId};
+use model::level::{MOVING, RETURNING};
 use model::node::{Node, NodeRegistration, ReplicaPlace, Roles};
 
+use super::tokens::Comes;
 use super::{Step, Stop};
 use crate::limits::{
     ADOPTED_NODES_MAX, FORGOTTEN_REPLICAS_MAX, NODE_TEXT_BYTES_MAX, NODES_MAX, REMOVED_NODES_MAX,
@@ -32,6 +35,7 @@ impl Step<'_, '_> {
         token: TokenId,
         secret_sha256: &[u8],
         new: &NodeRegistration,
+        proven: Option<NodeId>,
     ) -> Result<Outcome, Stop> {
         let map = self.map()?;
         let mut trust = self.trust()?;
@@ -41,9 +45,24 @@ impl Step<'_, '_> {
         // A node that is known already must not be taken over by a token for less.
         let known = map.nodes.iter().find(|node| node.registration.uuid == new.uuid);
         let had = known.map_or(Roles::NONE, |node| node.registration.roles);
+        // Replicas of the release before ask less, and all must decide alike.
+        let is_strict = map.level_in_use() >= RETURNING;
+        let comes = match (known.map(|node| node.id), proven) {
+            (_, None) if !is_strict => Comes::Unasked,
+            (None, None) => Comes::First,
+            (Some(id), Some(proven)) if id == proven => Comes::Back,
+            // It says that it is a node, and has proven that it is another one.
+            (Some(_), Some(_)) => return Err(Refusal::NoSuchNode.into()),
+            (Some(_), None) => Comes::Again,
+            (None, Some(_)) => Comes::Back,
+        };
         let roles = new.roles.and(had);
-        self.use_token(&mut trust, token, secret_sha256, new.uuid, roles)?;
-        let outcome = self.enter(&map, new)?;
+        self.use_token(&mut trust, token, secret_sha256, (new.uuid, roles), comes)?;
+        let outcome = match (known, proven) {
+            // These tables are older than the node, or it was removed.
+            (None, Some(id)) => self.adopt_node(&Node::new(id, new.clone()))?,
+            _ => self.enter(&map, new)?,
+        };
         self.set_trust(&trust)?;
         Ok(outcome)
     }
@@ -95,7 +114,7 @@ impl Step<'_, '_> {
             None if known.nodes.len() >= NODES_MAX => return Err(Refusal::InvalidCommand.into()),
             None => {
                 map.last_node = NodeId(last.0 + 1);
-                map.nodes.push(Node { id: map.last_node, registration: new.clone() });
+                map.nodes.push(Node::new(map.last_node, new.clone()));
                 map.last_node
             }
         };
@@ -114,8 +133,12 @@ impl Step<'_, '_> {
                 Err(Refusal::NoSuchNode.into())
             };
         };
-        let keeps_disks =
-            known.disks.iter().any(|disk| disk.node == node && disk.state != DiskState::Out);
+        // A replica of the release before doesn't know drained disks.
+        let knows_drained = known.level_in_use() >= MOVING;
+        let is_kept = |disk: &Disk| {
+            disk.state != DiskState::Out && !(knows_drained && is_drained(&known, disk))
+        };
+        let keeps_disks = known.disks.iter().any(|disk| disk.node == node && is_kept(disk));
         if keeps_disks || known.replicas.iter().any(|place| place.node == node) {
             return Err(Refusal::NodeInUse.into());
         }
@@ -124,6 +147,14 @@ impl Step<'_, '_> {
         self.set_trust(&trust)?;
         let mut map = ClusterMap::clone(&known);
         map.nodes.retain(|other| other.id != node);
+        // Nobody will ever speak of its disks again.
+        let left = |disk: &&mut Disk| disk.node == node && disk.state != DiskState::Out;
+        for disk in map.disks.iter_mut().filter(left) {
+            disk.state = DiskState::Out;
+            disk.standing.since = self.now;
+            disk.standing.is_given_up = true;
+        }
+        map.without_metadata.retain(|other| *other != node);
         raise_level(&mut map);
         self.change_map(&known, map);
         Ok(Outcome::Done)
@@ -150,12 +181,18 @@ impl Step<'_, '_> {
         }
         let mut map = ClusterMap::clone(&known);
         map.replicas.push(place);
+        map.without_metadata.retain(|other| *other != place.node);
         map.replicas.sort_by_key(|place| place.replica);
         self.change_map(&known, map);
         Ok(Outcome::Done)
     }
 
-    pub(super) fn forget_replica(&mut self, replica: ReplicaId) -> Result<Outcome, Stop> {
+    /// Its node makes another by itself where one is lacking, unless it was taken from it.
+    pub(super) fn forget_replica(
+        &mut self,
+        replica: ReplicaId,
+        taken_from: Option<NodeId>,
+    ) -> Result<Outcome, Stop> {
         let known = self.map()?;
         let is_placed = known.replicas.iter().any(|place| place.replica == replica);
         // Without any, the cluster would be nowhere.
@@ -172,9 +209,23 @@ impl Step<'_, '_> {
         }
         let mut map = ClusterMap::clone(&known);
         map.replicas.retain(|place| place.replica != replica);
+        if let Some(node) = taken_from.filter(|node| known.node(*node).is_some())
+            && !map.replicas.iter().any(|other| other.node == node)
+            && !map.without_metadata.contains(&node)
+        {
+            map.without_metadata.push(node);
+            map.without_metadata.sort_unstable();
+        }
         self.change_map(&known, map);
         Ok(Outcome::Done)
     }
+}
+
+/// Whether a disk is drained, and has no slots and gets none.
+fn is_drained(map: &ClusterMap, disk: &Disk) -> bool {
+    let is_used =
+        |pg: &Pg| pg.disks.contains(&disk.id) || pg.moves.iter().any(|begun| begun.to == disk.id);
+    disk.standing.is_draining && !map.pgs.iter().any(is_used)
 }
 
 /// Remembers something, and forgets the oldest beyond `max`.

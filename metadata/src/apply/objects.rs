@@ -35,7 +35,7 @@ impl Step<'_, '_> {
             size: commit.size,
             etag: commit.etag,
             modified: self.now,
-            headers: commit.headers.clone(),
+            headers: self.with_class(&commit.bucket, commit.headers.clone()),
             checksum: commit.checksum.clone(),
             parts: Parts::Inline(commit.parts.clone()),
             record: commit.record.clone(),
@@ -65,7 +65,10 @@ impl Step<'_, '_> {
         let version = Version {
             manifest: copy.manifest,
             modified: self.now,
-            headers: copy.headers.clone().unwrap_or(source.headers),
+            headers: match &copy.headers {
+                Some(headers) => self.with_class(&copy.bucket, headers.clone()),
+                None => source.headers,
+            },
             parts: self.store_parts(copy.manifest, parts)?,
             record: copy.record.clone(),
             ..source

@@ -8,6 +8,19 @@ use super::{Step, Stop};
 use crate::limits::{AUTHORITY_BYTES_MAX, TOKEN_USES_MAX, TOKENS_MAX};
 use crate::tables::trust::{self, TokenRecord, TrustRecord};
 
+/// How a node comes with a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Comes {
+    /// In a cluster that doesn't ask yet.
+    Unasked,
+    /// Its uuid isn't in the map.
+    First,
+    /// Its uuid is in the map, and that is all that speaks for it.
+    Again,
+    /// It has proven to be a node that was let in once.
+    Back,
+}
+
 /// Bytes of a SHA-256.
 const SHA256_BYTES: usize = 32;
 
@@ -73,8 +86,8 @@ impl Step<'_, '_> {
         trust: &mut TrustRecord,
         token: TokenId,
         secret_sha256: &[u8],
-        node: NodeUuid,
-        roles: Roles,
+        (node, roles): (NodeUuid, Roles),
+        comes: Comes,
     ) -> Result<(), Refusal> {
         let now = self.now;
         let known = trust.tokens.iter_mut().find(|known| known.token.id == token);
@@ -85,8 +98,12 @@ impl Step<'_, '_> {
         if !is_valid {
             return Err(Refusal::TokenInvalid);
         }
-        if known.admitted.contains(&node) {
-            return Ok(());
+        match (comes, known.admitted.contains(&node)) {
+            // What was asked is asked again; its answer was lost.
+            (Comes::Unasked | Comes::Again | Comes::Back, true) => return Ok(()),
+            // It isn't the node that it says it is, or was taken out of the map since.
+            (Comes::Again, false) | (Comes::First, true) => return Err(Refusal::TokenInvalid),
+            (Comes::Unasked | Comes::First | Comes::Back, false) => {}
         }
         known.token.uses_left =
             known.token.uses_left.checked_sub(1).ok_or(Refusal::TokenInvalid)?;

@@ -20,11 +20,11 @@ use crate::tables::{TableId, decode, parts, uploads};
 impl Step<'_, '_> {
     pub(super) fn create_upload(
         &mut self,
-        bucket: &BucketName,
+        name: &BucketName,
         key: &ObjectKey,
         upload: &Upload,
     ) -> Result<Outcome, Stop> {
-        let bucket = self.bucket(bucket)?;
+        let bucket = self.bucket(name)?;
         check_key(key)?;
         let row = uploads::key(bucket, key.as_str(), upload.id);
         let is_known = self.tables.get::<Upload>(&row)?.is_some()
@@ -32,7 +32,8 @@ impl Step<'_, '_> {
         if is_known || upload.owner.len() > OWNER_NAME_BYTES_MAX {
             return Err(Refusal::InvalidCommand.into());
         }
-        self.tables.set(&row, &Upload { initiated: self.now, ..upload.clone() })?;
+        let headers = self.with_class(name, upload.headers.clone());
+        self.tables.set(&row, &Upload { initiated: self.now, headers, ..upload.clone() })?;
         Ok(Outcome::Done)
     }
 

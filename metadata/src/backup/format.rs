@@ -191,7 +191,7 @@ impl BackupFile {
         disk: &dyn Disk,
         name: &str,
     ) -> Result<redb::Database, StateError> {
-        snapshot::restore(&*self.file, self.base, disk, name)
+        snapshot::restore(&*self.file, self.base, disk, name).map(|attached| attached.database)
     }
 }
 

@@ -9,12 +9,14 @@
 
 mod client;
 mod format;
+mod progress;
 mod restore;
 pub mod schedule;
 
 pub use client::{BackupFailure, BackupSink, TakenBackup};
 pub(crate) use format::write_header;
 pub use format::{BackupContents, BackupError, BackupFile, BackupHeader};
+pub use progress::{BackupFigures, BackupProgress};
 pub use restore::{RestoreError, RestoreSettings, RestoredReplica, found_for_recovery, restore};
 
 /// Ids of sessions, buckets and replicas, and epochs, are raised to the seconds since 1970 times two

@@ -166,7 +166,9 @@ fn make_state(
     wipe(disk)?;
     let database = guarded(|| match source {
         Source::Backup(backup) => backup.restore_rows(directory, STATE_FILE),
-        Source::Nothing(_) => database::create(directory, STATE_FILE),
+        Source::Nothing(_) => {
+            database::create(directory, STATE_FILE).map(|attached| attached.database)
+        }
     })?;
     let made = amend(&database, source, settings)?;
     guarded(|| {

@@ -3,7 +3,7 @@
 //! A placed replica that isn't here, whether it was lost or never made (`metadata add`), is made
 //! under a new id, which is placed before the old one is forgotten. A replica here that isn't
 //! placed, and has no vote any more, is wiped; after a restore it is kept aside instead. A metadata node without a replica makes one by
-//! itself while the cluster has fewer than it should.
+//! itself while the cluster has fewer than it should, unless an operator took its replica away.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -174,7 +174,7 @@ impl Keeping {
             return false;
         }
         self.is_over(concern);
-        let forgotten = Command::ForgetReplica { replica: lost };
+        let forgotten = Command::ForgetReplica { replica: lost, taken_from: None };
         matches!(self.parts.client.propose_one(forgotten).await, Ok(Outcome::Done))
     }
 
@@ -192,7 +192,9 @@ impl Keeping {
         let keepers: BTreeSet<NodeId> = map.replicas.iter().map(|place| place.node).collect();
         let able =
             map.nodes.iter().filter(|node| node.registration.roles.contains(Roles::METADATA));
-        let able: BTreeSet<NodeId> = able.map(|node| node.id).collect();
+        // An operator took the replica of some away: that stays so until one is placed there.
+        let able = able.map(|node| node.id).filter(|id| !map.without_metadata.contains(id));
+        let able: BTreeSet<NodeId> = able.collect();
         let lacking = odd(able.len()).saturating_sub(keepers.len());
         // Before the first replicas are placed, their node is at it.
         if lacking == 0 || keepers.is_empty() || !able.contains(&node) {

@@ -16,6 +16,7 @@ use crate::limits::{FOLLOWER_HEARD_WITHIN, PROBE_DEADLINE, READY_ENTRIES, VOTER_
 use crate::members::{Situation, Step, plan};
 use crate::raft::Raft;
 use crate::replica::Replica;
+use crate::serve::that_have_applied;
 
 impl Keeping {
     /// Takes one step towards what should be.
@@ -48,7 +49,7 @@ impl Keeping {
             }
             Step::HandOver(id) => self.change(leader.service().transfer(Some(ReplicaId(id)))).await,
             Step::Forget(id) => {
-                let command = Command::ForgetReplica { replica: ReplicaId(id) };
+                let command = Command::ForgetReplica { replica: ReplicaId(id), taken_from: None };
                 self.change(self.parts.client.propose_one(command)).await
             }
         }
@@ -77,6 +78,11 @@ impl Keeping {
         };
         let mut ready: BTreeSet<u64> = members.iter().filter(|id| is_ready(id)).copied().collect();
         ready.insert(*leader.node_id());
+        // A learner gets its log in bulk, and its tables take longer.
+        let learners: Vec<u64> = ready.difference(&voters).copied().collect();
+        let clock = &*self.parts.world.clock;
+        let applied = that_have_applied(&self.parts.client, clock, &learners, last).await;
+        ready.retain(|id| voters.contains(id) || applied.contains(id));
         let silent = voters.iter().filter(|id| !ready.contains(id));
         let silent = silent.filter(|id| silence(id) >= VOTER_SILENT_AFTER).copied().collect();
         let mut waiting = BTreeSet::new();
@@ -111,7 +117,7 @@ impl Keeping {
             return leader.service().transfer(to).await;
         }
         let own: BTreeSet<u64> = self.running().iter().map(|replica| replica.id().0).collect();
-        let heirs = leader.service().heirs();
+        let heirs = leader.service().heirs().await;
         let heir = heirs.into_iter().find(|id| !own.contains(id));
         let heir = heir.ok_or(MetadataError::Unavailable)?;
         leader.service().transfer(Some(ReplicaId(heir))).await

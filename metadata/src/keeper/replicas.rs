@@ -109,6 +109,7 @@ impl Keeping {
     pub(super) fn adopt(&self, replica: Replica) {
         let replica = Arc::new(replica);
         let peer = Peer(replica.id().0);
+        replica.service().meet(&self.parts.client);
         self.parts.raft_peers.register(peer, Arc::clone(replica.messages()) as _);
         self.parts.service_peers.register(peer, Arc::clone(replica.service()) as _);
         if let Placement::Among { doors, .. } = &self.parts.placement {

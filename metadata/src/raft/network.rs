@@ -73,11 +73,17 @@ pub type RaftNetwork = dyn Network<RaftRequest, RaftResponse>;
 
 /// The sending end: makes a connection to each other replica.
 #[derive(Clone)]
-pub struct Connections(pub Arc<RaftNetwork>);
+pub struct Connections {
+    /// Carries the messages.
+    pub network: Arc<RaftNetwork>,
+    /// Whose snapshots are sent.
+    pub machine: Arc<StateMachine>,
+}
 
 /// The sending end, to one replica.
 pub struct Connection {
     network: Arc<RaftNetwork>,
+    machine: Arc<StateMachine>,
     target: Peer,
 }
 
@@ -85,7 +91,8 @@ impl RaftNetworkFactory<TypeConfig> for Connections {
     type Network = Connection;
 
     async fn new_client(&mut self, target: u64, _node: &EmptyNode) -> Connection {
-        Connection { network: Arc::clone(&self.0), target: Peer(target) }
+        let (network, machine) = (Arc::clone(&self.network), Arc::clone(&self.machine));
+        Connection { network, machine, target: Peer(target) }
     }
 }
 
@@ -116,6 +123,7 @@ impl Connection {
         vote: Vote,
         snapshot: alias::SnapshotOf<TypeConfig, SnapshotFile>,
     ) -> Result<SnapshotResponse<TypeConfig>, RpcError> {
+        self.check(&snapshot.snapshot).await?;
         let mut offset = 0;
         loop {
             let file = snapshot.snapshot.clone();
@@ -137,6 +145,22 @@ impl Connection {
             RaftResponse::Snapshot(response) => Ok(response),
             _ => Err(mismatched()),
         }
+    }
+}
+
+impl Connection {
+    /// Reads a snapshot before any of it is sent. One that is damaged is made anew, and the new one is
+    /// sent at Raft's next try.
+    async fn check(&self, snapshot: &SnapshotFile) -> Result<(), RpcError> {
+        let (machine, snapshot) = (Arc::clone(&self.machine), snapshot.clone());
+        let checked = tokio::task::spawn_blocking(move || {
+            snapshot.check().inspect_err(|why| {
+                // It says itself what came of it.
+                let _ = machine.remake_snapshot(why);
+            })
+        });
+        let checked = checked.await.map_err(|error| unreadable(&error))?;
+        checked.map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))
     }
 }
 
@@ -224,6 +248,8 @@ pub struct RaftMessages {
     machine: Arc<StateMachine>,
     fence: Arc<Fence>,
     incoming: Mutex<Option<Incoming>>,
+    /// Held while a snapshot is installed; whether none may be any more.
+    installing: Arc<Mutex<bool>>,
 }
 
 struct Incoming {
@@ -234,7 +260,13 @@ struct Incoming {
 impl RaftMessages {
     /// Hands messages to `raft`, unless the fence is set.
     pub fn new(raft: Raft, machine: Arc<StateMachine>, fence: Arc<Fence>) -> Self {
-        Self { raft, machine, fence, incoming: Mutex::new(None) }
+        let installing = Arc::new(Mutex::new(false));
+        Self { raft, machine, fence, incoming: Mutex::new(None), installing }
+    }
+
+    /// Ends when no snapshot is being installed; none will be from then on.
+    pub async fn stop(&self) {
+        *self.installing.lock().await = true;
     }
 
     async fn answer(&self, request: RaftRequest) -> Result<RaftResponse, String> {
@@ -302,11 +334,31 @@ impl RaftMessages {
         if inside != meta {
             return Err("the snapshot covers something else than was said".to_owned());
         }
-        let snapshot = Snapshot { meta, snapshot: file };
-        let installed = self.raft.install_full_snapshot(vote, snapshot).await;
-        // It was copied; a crash leaves the file for the next one to replace.
-        let _ = self.machine.disk().remove(INCOMING);
-        installed.map_err(|error| error.to_string())
+        let (raft, machine) = (self.raft.clone(), Arc::clone(&self.machine));
+        let installing = Arc::clone(&self.installing);
+        // On its own: whoever waits for the answer may give up, and another snapshot must not be
+        // begun in the middle of this one.
+        let install = tokio::spawn(async move {
+            let is_stopped = installing.lock().await;
+            if *is_stopped {
+                return Err("the replica stops".to_owned());
+            }
+            let stage = {
+                let machine = Arc::clone(&machine);
+                tokio::task::spawn_blocking(move || machine.stage(&file))
+            };
+            // What goes wrong until here is no error of Raft's storage: the sender tries again.
+            let staged = stage.await.map_err(|error| error.to_string())?;
+            let snapshot = staged.map_err(|error| {
+                tracing::error!(%error, "a snapshot that came can't be used");
+                error.to_string()
+            })?;
+            let snapshot = Snapshot { meta, snapshot };
+            let installed = raft.install_full_snapshot(vote, snapshot).await;
+            machine.unstage();
+            installed.map_err(|error| error.to_string())
+        });
+        install.await.map_err(|error| error.to_string())?
     }
 }
 

@@ -65,6 +65,16 @@ impl RaftStateMachine<TypeConfig> for Machine {
         if force {
             return Some(self.clone());
         }
+        let allowed = self.off_thread(|machine| {
+            let applied = machine.applied()?.last.map_or(0, |id| id.index);
+            let covered = current(machine)?.and_then(|snapshot| snapshot.meta.last_log_id);
+            let entries = applied.saturating_sub(covered.map_or(0, |id| id.index));
+            Ok(machine.restraint().allows(machine.clock().monotonic(), entries))
+        });
+        // A failure is told by what comes next.
+        if matches!(allowed.await, Ok(false)) {
+            return None;
+        }
         let checked = self.off_thread(|machine| Ok(machine.has_space_for_snapshot()?)).await;
         match checked {
             Ok(true) => Some(self.clone()),
@@ -99,10 +109,12 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<MachineSnapshot>> {
         self.off_thread(|machine| {
-            let Some(snapshot) = SnapshotFile::current(&**machine.disk())? else {
-                return Ok(None);
-            };
-            Ok(Some(Snapshot { meta: snapshot.meta()?, snapshot }))
+            current(machine).or_else(|why| {
+                // Raft would stop at an error, and whoever sends `nothing` tries again.
+                let snapshot = machine.remake_snapshot(&why);
+                let snapshot = snapshot.unwrap_or_else(|_| SnapshotFile::nothing());
+                Ok(Some(Snapshot { meta: snapshot.meta().unwrap_or_default(), snapshot }))
+            })
         })
         .await
     }
@@ -113,17 +125,31 @@ impl RaftSnapshotBuilder<TypeConfig> for Machine {
 
     async fn build_snapshot(&mut self) -> io::Result<MachineSnapshot> {
         self.off_thread(|machine| {
-            let snapshot = match machine.build_snapshot() {
-                // Raft would stop at an error; the snapshot that is there tells it nothing new,
-                // and it tries again later.
+            match machine.build_snapshot() {
+                // Raft would stop at an error; the snapshot that is there, or one of nothing, tells
+                // it nothing new, and it tries again later.
                 Err(StateError::Io(error)) => {
                     tracing::error!(%error, "a snapshot was not written; the log grows");
-                    SnapshotFile::current(&**machine.disk())?.ok_or(error)?
+                    machine.restraint().failed(machine.clock().monotonic());
+                    Ok(current(machine).ok().flatten().unwrap_or_else(|| Snapshot {
+                        meta: SnapshotMeta::default(),
+                        snapshot: SnapshotFile::nothing(),
+                    }))
                 }
-                built => built?,
-            };
-            Ok(Snapshot { meta: snapshot.meta()?, snapshot })
+                built => {
+                    let snapshot = built?;
+                    Ok(Snapshot { meta: snapshot.meta()?, snapshot })
+                }
+            }
         })
         .await
     }
+}
+
+/// The current snapshot, with what it covers.
+fn current(machine: &StateMachine) -> Result<Option<MachineSnapshot>, StateError> {
+    let Some(snapshot) = SnapshotFile::current(&**machine.disk())? else {
+        return Ok(None);
+    };
+    Ok(Some(Snapshot { meta: snapshot.meta()?, snapshot }))
 }

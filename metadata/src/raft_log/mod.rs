@@ -20,11 +20,13 @@ use twox_hash::XxHash3_64;
 use wire::clock::Clock;
 use wire::disk::Disk;
 
+mod inspect;
 pub(crate) mod record;
 mod recovery;
 mod segment;
 mod writer;
 
+pub use inspect::{SegmentCheck, check_hard_state};
 use record::{
     HardState, RecordHeader, RecordKind, SEGMENT_HEADER_BYTES, SegmentHeader, record_bytes,
 };
@@ -76,6 +78,8 @@ struct Index {
     /// Entries before this place in `entries` aren't in memory.
     cached_from: usize,
     cached_bytes: usize,
+    /// Bytes of all entries.
+    entry_bytes: u64,
     segments: Vec<Segment>,
     offset: u64,
     sequence: u64,
@@ -122,12 +126,14 @@ impl RaftLog {
             .into_iter()
             .map(|(id, at)| Slot { id, at, sequence: 0, entry: None })
             .collect();
+        let entry_bytes = entries.iter().map(|slot| u64::from(slot.at.payload_bytes)).sum();
         let durable_below = Arc::new(AtomicU64::new(recovered.sequence));
         let index = Index {
             hard_state: recovered.hard_state,
             cached_from: entries.len(),
             entries,
             cached_bytes: 0,
+            entry_bytes,
             segments: recovered.segments,
             offset: recovered.offset,
             sequence: recovered.sequence,
@@ -208,6 +214,7 @@ impl RaftLog {
                 kind,
             };
             index.cached_bytes += record.payload.len();
+            index.entry_bytes += u64::from(record.header.payload_bytes);
             let sequence = record.header.sequence;
             index.entries.push_back(Slot { id, at, sequence, entry: Some(entry) });
             records.push(record);
@@ -215,6 +222,17 @@ impl RaftLog {
         index.shrink_cache(self.durable_below.load(Ordering::Acquire));
         self.send(Work::Records(records, Done::Flushed(callback)));
         Ok(())
+    }
+
+    /// Whether the entries behind the one at `index` have more than so many bytes.
+    pub fn has_more_bytes_after(&self, index: u64, bytes: u64) -> bool {
+        let log = self.lock();
+        // Mostly that says it all.
+        if log.entry_bytes <= bytes {
+            return false;
+        }
+        let after = log.entries.iter().rev().take_while(|slot| slot.id.index > index);
+        after.map(|slot| u64::from(slot.at.payload_bytes)).sum::<u64>() > bytes
     }
 
     /// Takes back all entries behind `last` (all there are, for `None`).
@@ -409,6 +427,7 @@ impl RaftLog {
 impl Index {
     fn pop_back(&mut self) {
         if let Some(slot) = self.entries.pop_back() {
+            self.entry_bytes -= u64::from(slot.at.payload_bytes);
             if slot.entry.is_some() {
                 self.cached_bytes -= slot.at.payload_bytes as usize;
             }
@@ -418,6 +437,7 @@ impl Index {
 
     fn pop_front(&mut self) {
         if let Some(slot) = self.entries.pop_front() {
+            self.entry_bytes -= u64::from(slot.at.payload_bytes);
             if slot.entry.is_some() {
                 self.cached_bytes -= slot.at.payload_bytes as usize;
             }

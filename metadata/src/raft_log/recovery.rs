@@ -160,6 +160,22 @@ impl Scan {
     }
 }
 
+/// Whether a segment begins with this header, and holds every record from its first to the one before
+/// the sequence number `end`.
+pub fn check_segment(content: &[u8], header: SegmentHeader, end: u64) -> Result<(), LogError> {
+    if SegmentHeader::from_bytes(content) != Some(header) {
+        return Err(damaged(header.number, "its header isn't what was written"));
+    }
+    let mut offset = SEGMENT_HEADER_BYTES;
+    for sequence in header.first_sequence..end {
+        let Some(record) = read_record(content, offset, sequence) else {
+            return Err(damaged(header.number, "a record isn't what was written"));
+        };
+        offset += record.record_bytes();
+    }
+    Ok(())
+}
+
 /// The whole record at `offset`, if it is the one with this sequence number.
 fn read_record(content: &[u8], offset: u64, sequence: u64) -> Option<RecordHeader> {
     let bytes = content.get(usize::try_from(offset).ok()?..)?;
@@ -206,7 +222,8 @@ pub fn read_payload(file: &dyn DiskFile, id: LogId, at: Position) -> Result<Byte
     Ok(Bytes::from(record).slice(RECORD_HEADER_BYTES..))
 }
 
-fn read_hard_state(disk: &dyn Disk) -> Result<HardState, LogError> {
+/// Reads the vote and the purged position.
+pub fn read_hard_state(disk: &dyn Disk) -> Result<HardState, LogError> {
     let damaged = || LogError::Damaged("the vote is missing or can't be read".to_owned());
     let file = match disk.open(HARD_STATE, OpenMode::Read) {
         Ok(file) => file,

@@ -40,6 +40,11 @@ impl SegmentFile {
         Self { header, file: OnceLock::from(file) }
     }
 
+    /// Its header.
+    pub fn header(&self) -> SegmentHeader {
+        self.header
+    }
+
     /// The file, if it was made.
     pub fn get(&self) -> Option<Arc<dyn DiskFile>> {
         self.file.get().cloned()

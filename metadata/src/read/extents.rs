@@ -31,7 +31,7 @@ pub(super) fn extents(
         let id = ExtentId::from_key(key)
             .ok_or_else(|| StateError::Damaged("an extent has a bad key".to_owned()))?;
         let ExtentRecord { coding, length, references, lacking, .. } = decode(value)?;
-        let extent = Extent { id, coding, length, missing: lacking };
+        let extent = Extent { id, coding, length, missing: lacking, epoch: 0 };
         page.extents.push(ExtentEntry { extent, is_owned: references > 0 });
         last = Some(id);
         Ok(Walk::On)

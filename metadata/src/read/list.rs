@@ -120,6 +120,7 @@ fn summary(key: &str, version: &Version) -> Result<ObjectSummary, StateError> {
             .checksum
             .as_ref()
             .map(|checksum| UploadChecksum { algorithm: checksum.algorithm, kind: checksum.kind }),
+        class: version.headers.class.clone(),
     })
 }
 

@@ -8,6 +8,7 @@ mod extents;
 mod list;
 mod objects;
 mod queues;
+mod recoding;
 mod trust;
 mod uploads;
 
@@ -62,6 +63,9 @@ pub fn answer(machine: &StateMachine, query: &Query) -> Result<Answer, StateErro
             .map_err(Stop::from),
         Query::Trust => machine.read(trust::trust).map_err(Stop::from),
         Query::Held => machine.read(extents::held).map_err(Stop::from),
+        Query::ToRecode { bucket, after, limit, class } => {
+            recoding::to_recode(machine, bucket, after, rows(*limit), class.as_ref())
+        }
         Query::ExtentStates { extents } if extents.len() > ANSWER_ROWS_MAX as usize => {
             Err(Stop::Refused(Refusal::InvalidCommand))
         }
@@ -93,6 +97,7 @@ pub fn is_cheap(query: &Query) -> bool {
         | Query::Extents { .. }
         | Query::Trust
         | Query::Held
+        | Query::ToRecode { .. }
         | Query::ExtentStates { .. } => false,
     }
 }

@@ -55,7 +55,7 @@ pub(super) fn repairs(
         })?;
         let ExtentRecord { coding, length, .. } = record;
         page.items.push(RepairItem {
-            extent: Extent { id, coding, length, missing: lacking },
+            extent: Extent { id, coding, length, missing: lacking, epoch: 0 },
             spare: i16::from(cursor.priority) - i16::from(repair::NONE_TO_SPARE),
         });
         last = Some(cursor);

@@ -1,4 +1,4 @@
-//! Trust: the certificate authority and the join tokens that can still be used.
+//! Trust: the certificate authority and the join tokens, with those that are used up, until they end.
 
 use model::query::{Answer, Trust};
 
@@ -9,8 +9,5 @@ use crate::tables::trust::{KEY, TrustRecord};
 pub(super) fn trust(view: &View) -> Result<Answer, StateError> {
     let record: TrustRecord = view.get(KEY)?.unwrap_or_default();
     let tokens = record.tokens.into_iter().map(|known| known.token);
-    Ok(Answer::Trust(Box::new(Trust {
-        authority: record.authority,
-        tokens: tokens.filter(|token| token.uses_left > 0).collect(),
-    })))
+    Ok(Answer::Trust(Box::new(Trust { authority: record.authority, tokens: tokens.collect() })))
 }

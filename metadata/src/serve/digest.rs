@@ -7,6 +7,7 @@ use model::query::{CheckedTable, MetadataError, ReplicaDigest, TableDigest};
 use wire::clock::timeout;
 
 use super::MetadataService;
+use crate::inspection::Pace;
 use crate::limits::DIGEST_PATIENCE;
 use crate::state::machine::guarded;
 use crate::state::{Captured, StateError};
@@ -14,7 +15,8 @@ use crate::tables::TableId;
 
 impl MetadataService {
     /// Waits until the entry at `at` is applied, then reads every row of the tables as they were
-    /// then. Damage fences the replica, after it was told. Errors: `Unavailable` when the replica
+    /// then, and every file as it is now. Damage fences the replica; damage to the tables is told
+    /// before that. Errors: `Fenced` when a file is damaged; `Unavailable` when the replica
     /// is past the entry, or doesn't come to it.
     pub(super) async fn digest(&self, at: u64) -> Result<ReplicaDigest, MetadataError> {
         let machine = Arc::clone(&self.machine);
@@ -33,6 +35,12 @@ impl MetadataService {
             self.fence.set(&damage);
         }
         digest.replica = self.replica;
+        if digest.tables.iter().all(|table| table.damage.is_none()) {
+            self.inspection.pass(Pace::AtOnce).await;
+            if self.fence.is_set() {
+                return Err(MetadataError::Fenced);
+            }
+        }
         Ok(digest)
     }
 }

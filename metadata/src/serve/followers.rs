@@ -6,20 +6,29 @@
 //! commands are answered with `Overloaded`, until it has caught up by half ([`must_slow_down`]). Not
 //! for a follower that is gone or stands still, and not while more than a quorum keeps up: then its
 //! loss, and a snapshot later, costs less than stopping everybody.
+//!
+//! A member that gets a snapshot, or what came after it, needs the log meanwhile: as long as one
+//! lacks much of it, the leader makes no other snapshot, and so purges nothing ([`needs_log`]).
+//!
+//! Raft makes a snapshot after so many entries; a replica whose entries are large asks for one sooner
+//! ([`LogWatch`]), with the same regard for others.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::Instant;
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 use wire::clock::Clock;
 
+use crate::inspection::Inspection;
 use crate::limits::{
     FOLLOWER_CHECK_INTERVAL, FOLLOWER_HEARD_WITHIN, FOLLOWER_LAG_MAX, FOLLOWER_STUCK_AFTER,
-    QUORUM_SILENT_AFTER,
+    LOG_BYTES_CHECK_INTERVAL, QUORUM_SILENT_AFTER, SNAPSHOT_LOG_BYTES, SNAPSHOT_RETRY_AFTER,
 };
 use crate::raft::Raft;
-use crate::state::Fence;
+use crate::raft_log::RaftLog;
+use crate::state::{SnapshotFile, StateMachine};
 
 use super::proposals::Proposals;
 
@@ -52,11 +61,15 @@ struct Progress {
 
 /// Looks at the followers for as long as the replica lives, and slows the proposals down where it
 /// must.
-pub async fn watch(raft: &Raft, proposals: &Proposals, fence: &Fence, clock: &dyn Clock) {
+pub async fn watch(raft: &Raft, proposals: &Proposals, parts: &Inspection, clock: &dyn Clock) {
+    let machine = &parts.machine;
+    let mut log = LogWatch::new(SNAPSHOT_LOG_BYTES);
     let mut progress: BTreeMap<u64, Progress> = BTreeMap::new();
     let mut is_slow = false;
-    while !fence.is_set() {
+    while !machine.fence().is_set() {
         clock.sleep(FOLLOWER_CHECK_INTERVAL).await;
+        machine.restraint().keep_log(needs_log(raft));
+        log.look(raft, &parts.log, machine, clock.monotonic()).await;
         let followers = look(raft, &mut progress, clock.monotonic());
         let must = must_slow_down(&followers, is_slow);
         if must != is_slow {
@@ -66,6 +79,89 @@ pub async fn watch(raft: &Raft, proposals: &Proposals, fence: &Fence, clock: &dy
             tracing::warn!(is_slow, lag, "a follower of the metadata lags: commands are held back");
         }
     }
+}
+
+/// Asks for a snapshot when the log has grown by many bytes since the last one.
+struct LogWatch {
+    /// Bytes that are many, unless the last snapshot has more.
+    limit_bytes: u64,
+    looked_at: Option<Duration>,
+    /// For which snapshot's successor it asked last, and when.
+    asked: Option<(u64, Duration)>,
+}
+
+impl LogWatch {
+    fn new(limit_bytes: u64) -> Self {
+        Self { limit_bytes, looked_at: None, asked: None }
+    }
+
+    /// Whether it may ask for the snapshot that comes after the one that covers so much. Not while a
+    /// member needs the log; and what was refused, or couldn't be written, is asked for again later.
+    fn may_ask(&self, covered: u64, keeps_log: bool, now: Duration) -> bool {
+        let asked = self.asked.filter(|(last, _)| *last == covered).map(|(_, at)| at);
+        !keeps_log && is_past(asked, now, SNAPSHOT_RETRY_AFTER)
+    }
+
+    async fn look(
+        &mut self,
+        raft: &Raft,
+        log: &RaftLog,
+        machine: &Arc<StateMachine>,
+        now: Duration,
+    ) {
+        if !is_past(self.looked_at, now, LOG_BYTES_CHECK_INTERVAL) {
+            return;
+        }
+        self.looked_at = Some(now);
+        let covered = raft.metrics().borrow_watched().snapshot.map_or(0, |id| id.index);
+        let limit = self.limit_bytes;
+        if !self.may_ask(covered, machine.restraint().keeps_log(), now)
+            || !log.has_more_bytes_after(covered, limit)
+        {
+            return;
+        }
+        let machine = Arc::clone(machine);
+        let snapshot_bytes =
+            tokio::task::spawn_blocking(move || snapshot_bytes(&machine)).await.unwrap_or_default();
+        if log.has_more_bytes_after(covered, snapshot_bytes.max(limit)) {
+            self.asked = Some((covered, now));
+            tracing::info!(covered, snapshot_bytes, "the log is large: a snapshot is due");
+            // Raft that has stopped makes none.
+            let _ = raft.trigger().snapshot().await;
+        }
+    }
+}
+
+/// Whether something never was, or was so long ago.
+fn is_past(at: Option<Duration>, now: Duration, pause: Duration) -> bool {
+    at.is_none_or(|at| now.saturating_sub(at) >= pause)
+}
+
+/// Bytes of the current snapshot; none where there is none, or it can't be read.
+fn snapshot_bytes(machine: &StateMachine) -> u64 {
+    let current = SnapshotFile::current(&**machine.disk()).ok().flatten();
+    current.and_then(|snapshot| snapshot.length().ok()).unwrap_or_default()
+}
+
+/// Whether a member that is there, with a vote or without, lacks more of this leader's log than is
+/// kept behind a snapshot for sure.
+fn needs_log(raft: &Raft) -> bool {
+    if !raft.is_leader() {
+        return false;
+    }
+    let metrics = raft.metrics().borrow_watched().clone();
+    let (Some(replication), Some(heard)) = (metrics.replication, metrics.heartbeat) else {
+        return false;
+    };
+    let last = metrics.last_log_index.unwrap_or_default();
+    let mut members = metrics.membership_config.membership().nodes().map(|(id, _)| *id);
+    members.any(|id| {
+        let matched = replication.get(&id).copied().flatten().map_or(0, |id| id.index);
+        let answered = heard.get(&id).copied().flatten();
+        id != metrics.id
+            && last.saturating_sub(matched) > FOLLOWER_LAG_MAX
+            && answered.is_some_and(|at| at.elapsed() < FOLLOWER_HEARD_WITHIN)
+    })
 }
 
 /// The followers with a vote; none when this replica doesn't lead.
@@ -118,7 +214,16 @@ pub async fn until_left_alone(raft: &Raft, clock: &dyn Clock) {
 
 #[cfg(test)]
 mod tests {
+    use model::command::{Command, CommandEnvelope, CommandId};
+    use model::ids::{ClusterId, ReplicaId};
+    use model::query::{MetadataRequest, MetadataResponse};
+    use model::time::Timestamp;
+    use wire::clock::{SystemClock, timeout};
+    use wire::disk::{Disk, RealDisk};
+    use wire::network::{InProcess, Service as _};
+
     use super::*;
+    use crate::replica::{Replica, World};
 
     fn check(lags: &[u64], alive: &[bool], was_slow: bool, expected: bool) {
         let followers: Vec<Follower> = lags
@@ -149,5 +254,72 @@ mod tests {
         check(&[0, half + 1], &[true; 2], true, true);
         check(&[0, half + 1], &[true; 2], false, false);
         check(&[0, half], &[true; 2], true, false);
+    }
+
+    #[test]
+    fn a_snapshot_is_asked_for_once_and_never_while_a_member_needs_the_log() {
+        let now = Duration::from_secs(500);
+        let mut watch = LogWatch::new(1000);
+        assert!(watch.may_ask(7, false, now));
+        assert!(!watch.may_ask(7, true, now));
+        watch.asked = Some((7, now));
+        assert!(!watch.may_ask(7, false, now + SNAPSHOT_RETRY_AFTER / 2));
+        assert!(watch.may_ask(7, false, now + SNAPSHOT_RETRY_AFTER));
+        assert!(!watch.may_ask(7, true, now + SNAPSHOT_RETRY_AFTER));
+        // That one was made: the next may be asked for at once.
+        assert!(watch.may_ask(8, false, now));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_log_of_many_bytes_makes_a_snapshot() {
+        let root = tempfile::tempdir().expect("made");
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(root.path()).expect("opened"));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let raft_network = Arc::new(InProcess::new(Arc::clone(&clock))) as _;
+        let world = World { cluster: ClusterId([1; 16]), raft_network, clock: Arc::clone(&clock) };
+        let id = ReplicaId(1);
+        let replica = Replica::bootstrap(&world, &disk, id, &[id]).await.expect("made");
+        let (raft, machine) = (replica.raft(), replica.machine());
+        let propose = async |number: u64| {
+            let command = Command::AllocateReplica;
+            let envelope = CommandEnvelope {
+                id: CommandId::default(),
+                acknowledged_below: 0,
+                proposed: Timestamp(number),
+                command,
+            };
+            let request = MetadataRequest::Propose(vec![envelope]);
+            let answer = replica.service().serve(request).await;
+            matches!(answer, MetadataResponse::Outcomes(_))
+        };
+        while !propose(0).await {
+            clock.sleep(Duration::from_millis(20)).await;
+        }
+        for number in 1..50 {
+            assert!(propose(number).await);
+        }
+        let log = replica.log();
+        assert!(log.has_more_bytes_after(0, 100) && !log.has_more_bytes_after(0, 1 << 20));
+        let last = log.last().map_or(0, |id| id.index);
+        assert!(!log.has_more_bytes_after(last, 0) && log.has_more_bytes_after(last - 1, 0));
+        let snapshot = || raft.metrics().borrow_watched().snapshot.map(|id| id.index);
+        // Not yet so many.
+        LogWatch::new(1 << 20).look(raft, log, machine, clock.monotonic()).await;
+        // Enough; but only once within a second does it look.
+        let mut watch = LogWatch::new(100);
+        watch.looked_at = Some(clock.monotonic());
+        watch.look(raft, log, machine, clock.monotonic()).await;
+        assert_eq!((watch.asked, snapshot()), (None, None));
+        watch.looked_at = None;
+        watch.look(raft, log, machine, clock.monotonic()).await;
+        assert!(watch.asked.is_some());
+        let made = async {
+            while snapshot().is_none() {
+                clock.sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(&*clock, Duration::from_secs(20), made).await.expect("a snapshot");
+        assert_eq!(snapshot(), Some(last));
+        replica.shutdown().await;
     }
 }

@@ -1,7 +1,8 @@
 //! Heartbeats of the storage nodes, as the leader sees them.
 //!
 //! In: reports of disks, and silence. Out: `SetDiskState` proposals when a disk's state should
-//! change. The reports themselves are kept in memory only: they are the present, not the truth.
+//! change, as [`super::disk_states`] decides. The reports themselves are kept in memory only: they are
+//! the present, not the truth.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,8 +15,9 @@ use model::query::{Heartbeat, NodeHeard};
 use model::shard::{DiskHealth, DiskReport};
 use wire::clock::Clock;
 
+use super::disk_states::{DiskHeard, Evidence, Verdict};
 use super::proposals::Proposals;
-use crate::limits::{DISK_CHECK_INTERVAL, DISK_DOWN_AFTER, DISK_SUSPECT_AFTER};
+use crate::limits::DISK_CHECK_INTERVAL;
 use crate::raft::Raft;
 use crate::state::StateMachine;
 
@@ -27,17 +29,39 @@ pub struct Heartbeats {
 
 #[derive(Default)]
 struct State {
-    reports: BTreeMap<DiskId, Heard>,
+    reports: BTreeMap<DiskId, DiskReport>,
+    disks: BTreeMap<DiskId, DiskHeard>,
     /// When each node was last heard.
     nodes: BTreeMap<NodeId, Duration>,
     /// When this replica began to lead: silence counts from here at the earliest.
     leads_since: Option<Duration>,
+    /// Disks that are silent, and nodes whose silence is doubted, as last looked at.
+    suspects: Vec<DiskId>,
+    withheld: Vec<NodeId>,
 }
 
-struct Heard {
-    report: DiskReport,
-    at: Duration,
-    is_suspect: bool,
+impl State {
+    fn evidence<'a>(&'a self, map: &'a ClusterMap, clock: &dyn Clock) -> Evidence<'a> {
+        let now = clock.monotonic();
+        Evidence {
+            map,
+            disks: &self.disks,
+            nodes: &self.nodes,
+            leads_since: self.leads_since.unwrap_or(now),
+            now,
+            time: clock.now(),
+        }
+    }
+
+    /// Takes note of what a node said of its disk.
+    fn hear(&mut self, report: DiskReport, now: Duration) {
+        let is_well = matches!(report.health, DiskHealth::Ok | DiskHealth::Full);
+        let before = self.disks.get(&report.disk).and_then(|heard| heard.well_since);
+        let well_since = is_well.then(|| before.unwrap_or(now));
+        let heard = DiskHeard { at: now, health: report.health, well_since };
+        self.disks.insert(report.disk, heard);
+        self.reports.insert(report.disk, report);
+    }
 }
 
 impl Heartbeats {
@@ -49,7 +73,14 @@ impl Heartbeats {
     /// The last reports of all disks.
     pub fn reports(&self) -> Vec<DiskReport> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.reports.values().map(|heard| heard.report.clone()).collect()
+        state.reports.values().cloned().collect()
+    }
+
+    /// Disks that are silent and not down yet, and nodes of which so many are silent at once that
+    /// their disks aren't given up.
+    pub fn doubts(&self) -> (Vec<DiskId>, Vec<NodeId>) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.suspects.clone(), state.withheld.clone())
     }
 
     /// How long ago each node was last heard.
@@ -86,11 +117,9 @@ impl Heartbeats {
                 let Some(disk) = map.disk(report.disk).filter(is_own) else {
                     continue;
                 };
-                let wanted = state_for(report.health);
-                if disk.state != wanted && disk.state != DiskState::Out {
-                    changes.push((report.disk, wanted));
-                }
-                state.reports.insert(report.disk, Heard { report, at: now, is_suspect: false });
+                state.hear(report, now);
+                let wanted = state.evidence(&map, &*self.clock).on_report(disk);
+                changes.extend(wanted.map(|wanted| (disk.id, wanted)));
             }
         }
         self.change(changes, proposals);
@@ -121,30 +150,27 @@ impl Heartbeats {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::default();
     }
 
-    /// Disks that should be down for their silence; and, where no PG is open, a disk whose state
-    /// is proposed anew, so that PGs are added.
+    /// Disks whose silence, or how long they are down, asks for another state; and, where no PG is
+    /// open, a disk whose state is proposed anew, so that PGs are added.
     fn silent(&self, map: &ClusterMap) -> Vec<(DiskId, DiskState)> {
         let now = self.clock.monotonic();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let leads_since = *state.leads_since.get_or_insert(now);
-        let mut changes = Vec::new();
-        for disk in &map.disks {
-            let heard = state.reports.get_mut(&disk.id);
-            let last = heard.as_ref().map_or(leads_since, |heard| heard.at.max(leads_since));
-            let silence = now.saturating_sub(last);
-            if silence >= DISK_DOWN_AFTER {
-                if matches!(disk.state, DiskState::Up | DiskState::Full) {
-                    changes.push((disk.id, DiskState::Down));
-                }
-            } else if silence >= DISK_SUSPECT_AFTER
-                && let Some(heard) = heard
-                && !heard.is_suspect
-            {
-                heard.is_suspect = true;
-                tracing::warn!(disk = %disk.id, path = disk.path, "disk is silent");
-            }
+        let verdict = state.evidence(map, &*self.clock).verdict();
+        let Verdict { mut changes, suspects, withheld } = verdict;
+        for disk in suspects.iter().filter(|disk| !state.suspects.contains(disk)) {
+            let path = map.disk(*disk).map_or("", |disk| &disk.path);
+            tracing::warn!(%disk, path, "disk is silent");
         }
-        let is_settled = now.saturating_sub(leads_since) >= DISK_SUSPECT_AFTER;
+        if !withheld.is_empty() && state.withheld != withheld {
+            let nodes: Vec<u32> = withheld.iter().map(|node| node.0).collect();
+            tracing::error!(
+                ?nodes,
+                "many nodes are silent at once: their disks are not given up unless an operator says so"
+            );
+        }
+        (state.suspects, state.withheld) = (suspects, withheld);
+        let is_settled = now.saturating_sub(leads_since) >= map.upkeep.suspect_after();
         if changes.is_empty() && is_settled && map.open_pgs(&[]).is_empty() {
             let up = map.disks.iter().find(|disk| disk.state == DiskState::Up);
             changes.extend(up.map(|disk| (disk.id, disk.state)));
@@ -173,14 +199,5 @@ impl Heartbeats {
                 tracing::debug!(%error, "disk states were not proposed");
             }
         });
-    }
-}
-
-/// The state that a disk's own report asks for.
-fn state_for(health: DiskHealth) -> DiskState {
-    match health {
-        DiskHealth::Ok => DiskState::Up,
-        DiskHealth::Full => DiskState::Full,
-        DiskHealth::ReadOnly | DiskHealth::Failed => DiskState::Down,
     }
 }

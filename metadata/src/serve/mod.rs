@@ -6,6 +6,7 @@
 
 mod backups;
 mod digest;
+mod disk_states;
 pub mod followers;
 mod heartbeats;
 mod proposals;
@@ -13,23 +14,29 @@ mod read_index;
 mod status;
 mod transfer;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock};
 
+use model::command::{CommandEnvelope, Outcome};
 use model::ids::ReplicaId;
+use model::node::FEATURE_LEVEL;
 use model::query::{Answer, MetadataError, MetadataRequest, MetadataResponse, Query};
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 use wire::BoxFuture;
 use wire::clock::Clock;
 use wire::network::Service;
 
+use crate::client::MetadataClient;
+use crate::inspection::Inspection;
+use crate::levels;
 use crate::raft::Raft;
 use crate::read;
-use crate::state::{Fence, StateError, StateMachine};
+use crate::state::{Fence, StateError, StateMachine, Summary};
 
 pub use backups::Backups;
 pub use heartbeats::Heartbeats;
 use proposals::Proposals;
 use read_index::ReadIndex;
+pub(crate) use transfer::that_have_applied;
 
 /// One replica's metadata service.
 pub struct MetadataService {
@@ -40,8 +47,13 @@ pub struct MetadataService {
     clock: Arc<dyn Clock>,
     proposals: Arc<Proposals>,
     read_index: Arc<ReadIndex>,
+    inspection: Inspection,
     heartbeats: Arc<Heartbeats>,
     backups: Arc<Backups>,
+    /// The way to the other replicas, once it is known.
+    peers: OnceLock<Arc<MetadataClient>>,
+    /// What the status last said of the tables.
+    known: Mutex<Summary>,
 }
 
 impl MetadataService {
@@ -49,9 +61,10 @@ impl MetadataService {
     pub fn new(
         replica: ReplicaId,
         raft: Raft,
-        machine: Arc<StateMachine>,
+        inspection: Inspection,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        let machine = Arc::clone(&inspection.machine);
         let fence = Arc::clone(machine.fence());
         let proposals = Arc::new(Proposals::new(raft.clone(), Arc::clone(&clock)));
         Self {
@@ -59,19 +72,29 @@ impl MetadataService {
             read_index: Arc::new(ReadIndex::new(raft.clone(), Arc::clone(&clock))),
             backups: Arc::new(Backups::new(replica, Arc::clone(&machine), Arc::clone(&clock))),
             heartbeats: Arc::new(Heartbeats::new(Arc::clone(&clock))),
+            inspection,
             clock,
             raft,
             machine,
             fence,
             proposals,
+            peers: OnceLock::new(),
+            known: Mutex::default(),
         }
+    }
+
+    /// Says how the other replicas are asked.
+    pub fn meet(&self, peers: &Arc<MetadataClient>) {
+        // The way to them is the same for as long as the process lives.
+        let _ = self.peers.set(Arc::clone(peers));
     }
 
     /// Looks after the storage nodes' disks and the followers, for as long as this replica leads;
     /// ends with the replica.
     pub async fn watch(&self) {
         let disks = self.heartbeats.watch(&self.raft, &self.machine, &self.proposals);
-        let followers = followers::watch(&self.raft, &self.proposals, &self.fence, &*self.clock);
+        let followers =
+            followers::watch(&self.raft, &self.proposals, &self.inspection, &*self.clock);
         futures_util::future::join(disks, followers).await;
     }
 
@@ -100,7 +123,7 @@ impl MetadataService {
         }
         match request {
             MetadataRequest::Propose(commands) => {
-                self.proposals.propose(commands).await.map(MetadataResponse::Outcomes)
+                self.propose(commands).await.map(MetadataResponse::Outcomes)
             }
             MetadataRequest::Query(query) => {
                 let answer = self.query(query).await?;
@@ -136,6 +159,28 @@ impl MetadataService {
         } else {
             Err(MetadataError::NotLeader { leader: leader.map(ReplicaId) })
         }
+    }
+
+    /// Proposes what every node of the cluster knows. The rest is refused before it reaches the log:
+    /// a replica of an older release couldn't read on there.
+    async fn propose(
+        &self,
+        mut commands: Vec<CommandEnvelope>,
+    ) -> Result<Vec<Outcome>, MetadataError> {
+        if levels::are_within(&commands, self.level()) {
+            return self.proposals.propose(commands).await;
+        }
+        // What is applied here may be behind the map that the proposer saw.
+        self.read_index.confirm().await?;
+        let stayed = levels::sift(&mut commands, self.level());
+        let outcomes = self.proposals.propose(commands).await?;
+        levels::join(&stayed, outcomes).ok_or(MetadataError::Unknown)
+    }
+
+    /// The feature level of the cluster, as far as it is applied here.
+    fn level(&self) -> u32 {
+        let map = self.machine.directory().map.clone();
+        map.map_or(FEATURE_LEVEL, |map| map.level_in_use())
     }
 
     async fn query(&self, query: Query) -> Result<Answer, MetadataError> {

@@ -1,6 +1,6 @@
-//! What a replica tells of itself.
+//! What a replica tells of itself, at once, however busy its tables are.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use model::ids::ReplicaId;
 use model::query::{MetadataStatus, TableDigest};
@@ -8,6 +8,8 @@ use openraft::ServerState;
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 
 use super::MetadataService;
+use crate::limits::{STATUS_ATTEMPTS, STATUS_PAUSE};
+use crate::state::Summary;
 use crate::tables::TableId;
 
 impl MetadataService {
@@ -39,10 +41,10 @@ impl MetadataService {
         if self.raft.is_leader() {
             status.disks = self.heartbeats.reports();
             status.nodes = self.heartbeats.heard();
+            (status.suspects, status.withheld) = self.heartbeats.doubts();
         }
-        let machine = Arc::clone(&self.machine);
-        let summary = tokio::task::spawn_blocking(move || machine.summary()).await;
-        let Ok(Ok(summary)) = summary else {
+        let Some(summary) = self.summary().await else {
+            status.time = self.clock.now();
             return status;
         };
         status.last_applied_index = summary.applied.last.map_or(0, |id| id.index);
@@ -62,6 +64,28 @@ impl MetadataService {
             })
             .collect();
         status.map_epoch = self.machine.directory().map.as_ref().map_or(0, |map| map.epoch);
+        status.time = self.clock.now();
         status
+    }
+
+    /// What is known of the tables. While entries are applied or a snapshot is installed, which may
+    /// take minutes, it is what was known before: nobody waits for it, and no thread. `None` where
+    /// the tables can't be told of.
+    async fn summary(&self) -> Option<Summary> {
+        let mut attempts = 0;
+        loop {
+            let machine = Arc::clone(&self.machine);
+            let found = tokio::task::spawn_blocking(move || machine.try_summary()).await;
+            if let Some(summary) = found.ok()?.ok()? {
+                let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+                *known = summary.clone();
+                return Some(summary);
+            }
+            attempts += 1;
+            if attempts == STATUS_ATTEMPTS {
+                return Some(self.known.lock().unwrap_or_else(PoisonError::into_inner).clone());
+            }
+            self.clock.sleep(STATUS_PAUSE).await;
+        }
     }
 }

@@ -4,14 +4,19 @@
 //! the block is written or read for the first time (the integrity check at the start reads
 //! everything), and verified on every later read. A mismatch is an I/O error, which fences the
 //! replica. Costs 8 bytes of memory per block.
+//!
+//! What nobody reads is read by [`Blocks::check`], past the page cache: the inspection of a running
+//! replica goes through the whole file with it.
 
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use redb::StorageBackend;
 use twox_hash::XxHash3_64;
+
+use super::file::StateFile;
 
 /// Bytes of a block; redb's page size, so that a page is whole blocks.
 const BLOCK: u64 = 4096;
@@ -22,9 +27,35 @@ const UNKNOWN: u64 = 0;
 /// A storage backend that checks what it reads.
 pub struct CheckingBackend<B> {
     inner: B,
-    /// The checksum of each block. Redb never reads and writes one page at the same time, so a
-    /// block and its checksum can't be seen apart.
+    /// The checksum of each block. Redb never reads and writes one page at the same time, so it
+    /// can't see a block and its checksum apart.
     sums: RwLock<Vec<AtomicU64>>,
+    /// Shared by those who change blocks, so that whoever has it alone sees all of them together
+    /// with their checksums.
+    changing: RwLock<()>,
+}
+
+/// The blocks of a replica's state: redb's storage, of which the inspection has a handle too.
+#[derive(Clone)]
+pub struct Blocks(Arc<CheckingBackend<StateFile>>);
+
+impl Blocks {
+    /// The blocks of a file.
+    pub fn new(file: StateFile) -> io::Result<Self> {
+        Ok(Self(Arc::new(CheckingBackend::new(file)?)))
+    }
+
+    /// Bytes of the file.
+    pub fn length(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    /// Reads the blocks of a range from the disk itself, and compares them with what was written. A
+    /// range beyond the end, where the file may have been cut, is empty. Errors: `InvalidData`.
+    pub fn check(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.0.inner.0.forget_cached(offset, length);
+        self.0.check(offset / BLOCK, length.div_ceil(BLOCK))
+    }
 }
 
 impl<B: StorageBackend> CheckingBackend<B> {
@@ -32,7 +63,22 @@ impl<B: StorageBackend> CheckingBackend<B> {
     pub fn new(inner: B) -> io::Result<Self> {
         let blocks = inner.len()?.div_ceil(BLOCK) as usize;
         let sums = (0..blocks).map(|_| AtomicU64::new(UNKNOWN)).collect();
-        Ok(Self { inner, sums: RwLock::new(sums) })
+        Ok(Self { inner, sums: RwLock::new(sums), changing: RwLock::default() })
+    }
+
+    /// Reads blocks while the database is at work, and verifies them.
+    fn check(&self, first: u64, count: u64) -> io::Result<()> {
+        let length = self.inner.len()?;
+        let end = ((first + count) * BLOCK).min(length);
+        let mut found = vec![0; end.saturating_sub(first * BLOCK) as usize];
+        if found.is_empty() || self.read_blocks(first, &mut found).is_ok() {
+            return Ok(());
+        }
+        // It may have been written meanwhile: once more, while nobody writes.
+        let _alone = self.changing.write().unwrap_or_else(PoisonError::into_inner);
+        let end = end.min(self.inner.len()?);
+        found.truncate(end.saturating_sub(first * BLOCK) as usize);
+        self.read_blocks(first, &mut found)
     }
 
     /// Reads the blocks from `first` on into `out`, which is whole blocks (or ends with the file),
@@ -100,6 +146,7 @@ impl<B: StorageBackend> StorageBackend for CheckingBackend<B> {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        let _changing = self.changing.read().unwrap_or_else(PoisonError::into_inner);
         self.inner.set_len(len)?;
         let mut sums = self.sums.write().unwrap_or_else(PoisonError::into_inner);
         // The last block that was there may be cut or filled up with zeros.
@@ -114,6 +161,7 @@ impl<B: StorageBackend> StorageBackend for CheckingBackend<B> {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let _changing = self.changing.read().unwrap_or_else(PoisonError::into_inner);
         if offset.is_multiple_of(BLOCK) && (data.len() as u64).is_multiple_of(BLOCK) {
             self.inner.write(offset, data)?;
             self.note(offset / BLOCK, data);
@@ -132,6 +180,38 @@ impl<B: StorageBackend> StorageBackend for CheckingBackend<B> {
 
     fn close(&self) -> io::Result<()> {
         self.inner.close()
+    }
+}
+
+impl StorageBackend for Blocks {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.0.close()
+    }
+}
+
+impl fmt::Debug for Blocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -160,6 +240,30 @@ mod tests {
         backend.read(3 * BLOCK + 95, &mut out).expect("read");
         assert_eq!(&out, b"tail!");
         assert!(backend.read(3 * BLOCK + 96, &mut out).is_err());
+    }
+
+    #[test]
+    fn a_check_finds_what_nobody_reads_and_blames_no_write() {
+        let backend = CheckingBackend::new(InMemoryBackend::new()).expect("made");
+        backend.set_len(64 * BLOCK).expect("extended");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 0..50u8 {
+                    for block in 0..64 {
+                        backend.write(block * BLOCK, &[round; BLOCK as usize]).expect("written");
+                    }
+                }
+            });
+            for _ in 0..100 {
+                backend.check(0, 64).expect("whole");
+            }
+        });
+        // Behind the end there is nothing.
+        backend.check(60, 100).expect("whole");
+        backend.check(100, 10).expect("whole");
+        backend.inner.write(40 * BLOCK + 7, &[255]).expect("spoilt");
+        backend.check(0, 40).expect("whole");
+        backend.check(0, 64).expect_err("spoilt");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use redb::{Database, Durability, ReadableDatabase, TableDefinition, WriteTransac
 use wire::disk::{Disk, DiskFile, OpenMode};
 
 use super::StateError;
-use super::backend::CheckingBackend;
+use super::backend::Blocks;
 use super::file::StateFile;
 use super::snapshot::new_file;
 use crate::limits::DATABASE_CACHE_BYTES;
@@ -30,9 +30,18 @@ const RAFT: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinit
 const APPLIED: &str = "applied";
 const DIGESTS: &str = "digests";
 
+/// A database with the blocks that it lives in.
+pub struct Attached {
+    /// The database.
+    pub database: Database,
+    /// Its blocks.
+    pub blocks: Blocks,
+}
+
 /// Makes an empty state in the file `name`, replacing any.
-pub fn create(disk: &dyn Disk, name: &str) -> Result<Database, StateError> {
-    let database = attach(new_file(disk, name)?)?;
+pub fn create(disk: &dyn Disk, name: &str) -> Result<Attached, StateError> {
+    let attached = attach(new_file(disk, name)?)?;
+    let database = &attached.database;
     let mut transaction = database.begin_write()?;
     transaction.set_two_phase_commit(true);
     for table in TableId::ALL {
@@ -40,28 +49,28 @@ pub fn create(disk: &dyn Disk, name: &str) -> Result<Database, StateError> {
     }
     write_applied(&transaction, &Applied::default(), Digests::default())?;
     transaction.commit()?;
-    Ok(database)
+    Ok(attached)
 }
 
 /// Opens the state in the file `name` and reads all of it once: whatever is damaged shows here, before the
 /// replica takes part in anything.
-pub fn open(disk: &dyn Disk, name: &str) -> Result<Database, StateError> {
+pub fn open(disk: &dyn Disk, name: &str) -> Result<Attached, StateError> {
     let file = disk.open(name, OpenMode::Write)?;
     if file.length()? == 0 {
         return Err(StateError::Damaged("the state's file is empty".to_owned()));
     }
-    let mut database = attach(file)?;
-    if !database.check_integrity()? {
+    let mut attached = attach(file)?;
+    if !attached.database.check_integrity()? {
         return Err(StateError::Damaged("the state fails its integrity check".to_owned()));
     }
-    Ok(database)
+    Ok(attached)
 }
 
-fn attach(file: Arc<dyn DiskFile>) -> Result<Database, StateError> {
-    let backend = CheckingBackend::new(StateFile(file))?;
+fn attach(file: Arc<dyn DiskFile>) -> Result<Attached, StateError> {
+    let blocks = Blocks::new(StateFile(file))?;
     let mut builder = Database::builder();
     builder.set_cache_size(DATABASE_CACHE_BYTES);
-    Ok(builder.create_with_backend(backend)?)
+    Ok(Attached { database: builder.create_with_backend(blocks.clone())?, blocks })
 }
 
 /// Begins a transaction whose commit isn't synced: the log holds what it writes.

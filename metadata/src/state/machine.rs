@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 
 use openraft::EntryPayload;
 use openraft::storage::{ApplyResponder, EntryResponder};
@@ -18,8 +18,11 @@ use tokio::sync::{Notify, oneshot};
 use wire::clock::Clock;
 use wire::disk::Disk;
 
-use super::database::{self, Applied};
-use super::{Fence, StateError, snapshot};
+use super::backend::Blocks;
+use super::database::{self, Applied, Attached};
+use super::install::Staged;
+use super::restraint::Restraint;
+use super::{Fence, StateError};
 use crate::apply::{Directory, Memory, apply};
 use crate::limits::{APPLY_BYTES_MAX, APPLY_COMMANDS_MAX, CAPTURES_MAX, CHECKPOINT_COMMANDS};
 use crate::raft::types::{LogId, Outcomes, StoredConfig, StoredLogId, TypeConfig};
@@ -46,12 +49,19 @@ pub struct StateMachine {
     directory: Arc<RwLock<Directory>>,
     /// The same as in `state`, for views: they don't wait for a commit.
     database: RwLock<Arc<Database>>,
+    /// What that database lives in.
+    blocks: RwLock<Blocks>,
     shared: Mutex<Shared>,
     /// Who waits for the state as of an entry that isn't applied yet. Its lock is taken after that
     /// of `state`.
     captures: Mutex<Captures>,
     /// Held while a snapshot gets its name.
     pub(super) publishing: Mutex<()>,
+    /// Held while a snapshot is built: there is one name for one that isn't whole yet.
+    pub(super) building: Mutex<()>,
+    /// What a snapshot that came from another replica was made into, until it is installed.
+    pub(super) staged: Mutex<Option<Staged>>,
+    restraint: Restraint,
 }
 
 /// Those who wait, by the entry's index.
@@ -114,9 +124,9 @@ impl StateMachine {
         clock: Arc<dyn Clock>,
         fence: Arc<Fence>,
     ) -> Result<Self, StateError> {
-        let database = guarded(|| database::create(&*disk, STATE_FILE))?;
+        let attached = guarded(|| database::create(&*disk, STATE_FILE))?;
         disk.sync_directory()?;
-        Self::with(disk, clock, fence, database)
+        Self::with(disk, clock, fence, attached)
     }
 
     /// Opens and checks the state on `disk`.
@@ -125,17 +135,18 @@ impl StateMachine {
         clock: Arc<dyn Clock>,
         fence: Arc<Fence>,
     ) -> Result<Self, StateError> {
-        let database = guarded(|| database::open(&*disk, STATE_FILE))?;
-        Self::with(disk, clock, fence, database)
+        let attached = guarded(|| database::open(&*disk, STATE_FILE))?;
+        Self::with(disk, clock, fence, attached)
     }
 
     fn with(
         disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,
         fence: Arc<Fence>,
-        database: Database,
+        attached: Attached,
     ) -> Result<Self, StateError> {
         let directory = Arc::new(RwLock::new(Directory::default()));
+        let Attached { database, blocks } = attached;
         let state = guarded(|| State::load(Arc::new(database), Arc::clone(&directory)))?;
         let database = RwLock::new(Arc::clone(&state.database));
         Ok(Self {
@@ -147,9 +158,13 @@ impl StateMachine {
             pending_arrived: Notify::new(),
             directory,
             database,
+            blocks: RwLock::new(blocks),
             shared: Mutex::default(),
             captures: Mutex::default(),
             publishing: Mutex::default(),
+            building: Mutex::default(),
+            staged: Mutex::default(),
+            restraint: Restraint::default(),
         })
     }
 
@@ -161,6 +176,21 @@ impl StateMachine {
     /// The replica's fence.
     pub fn fence(&self) -> &Arc<Fence> {
         &self.fence
+    }
+
+    /// The time.
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    /// What says when no snapshot is made.
+    pub fn restraint(&self) -> &Restraint {
+        &self.restraint
+    }
+
+    /// The blocks of the state's file as it is now.
+    pub(crate) fn blocks(&self) -> Blocks {
+        self.blocks.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Buckets and cluster map as they are now.
@@ -256,10 +286,29 @@ impl StateMachine {
         Ok(state.applied.clone())
     }
 
-    /// What is kept beside the tables, for the status: applied position, digests, totals.
+    /// What is kept beside the tables: applied position, digests, totals. Blocks on the disk, and for
+    /// as long as the state is in use.
     pub fn summary(&self) -> Result<Summary, StateError> {
         let mut state = self.lock()?;
-        self.flush_locked(&mut state)?;
+        self.summary_locked(&mut state)
+    }
+
+    /// The same; `None` while the state is in use: whoever asks doesn't wait for what is applied or
+    /// installed.
+    pub fn try_summary(&self) -> Result<Option<Summary>, StateError> {
+        if self.fence.is_set() {
+            return Err(StateError::Fenced);
+        }
+        let mut state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(None),
+        };
+        self.summary_locked(&mut state).map(Some)
+    }
+
+    fn summary_locked(&self, state: &mut State) -> Result<Summary, StateError> {
+        self.flush_locked(state)?;
         Ok(Summary {
             applied: state.applied.clone(),
             digests: state.digests,
@@ -382,19 +431,22 @@ impl StateMachine {
         self.fenced(|| View::new(&state.database))
     }
 
-    /// Replaces the whole state by that of a snapshot file.
-    pub fn install(&self, file: &snapshot::SnapshotFile) -> Result<(), StateError> {
+    /// Replaces the whole state by `next`, which takes the old one's place by `rename`.
+    pub(super) fn replace(
+        &self,
+        next: Attached,
+        rename: impl FnOnce() -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
         let mut state = self.lock()?;
         // What was pending is covered by the snapshot.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner).begin_writing();
+        let Attached { database, blocks } = next;
         let next = self.fenced(|| {
-            let database = file.restore(&*self.disk, NEW_STATE_FILE)?;
-            // The file was synced by its last commit; now it takes the old one's place.
-            self.disk.rename(NEW_STATE_FILE, STATE_FILE)?;
-            self.disk.sync_directory()?;
+            rename()?;
             State::load(Arc::new(database), Arc::clone(&self.directory))
         })?;
         *self.database.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next.database);
+        *self.blocks.write().unwrap_or_else(PoisonError::into_inner) = blocks;
         *state = next;
         self.outdate_views();
         self.finish_writing();
@@ -447,7 +499,10 @@ impl StateMachine {
     }
 
     /// Runs work on the database; an error or panic fences the replica.
-    fn fenced<T>(&self, work: impl FnOnce() -> Result<T, StateError>) -> Result<T, StateError> {
+    pub(super) fn fenced<T>(
+        &self,
+        work: impl FnOnce() -> Result<T, StateError>,
+    ) -> Result<T, StateError> {
         guarded(work).inspect_err(|error| self.fence.set(&error.to_string()))
     }
 }
@@ -462,7 +517,7 @@ pub struct Taken {
 }
 
 /// What is known of the tables without reading them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Summary {
     /// The applied position.
     pub applied: Applied,
@@ -538,4 +593,29 @@ impl State {
 /// The position of an applied state, as Raft has it.
 pub(crate) fn last_applied(applied: &Applied) -> Option<LogId> {
     applied.last.map(LogId::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::clock::SystemClock;
+    use wire::disk::RealDisk;
+
+    use super::*;
+
+    #[test]
+    fn a_summary_waits_for_nobody() {
+        let root = tempfile::tempdir().expect("made");
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(root.path()).expect("opened"));
+        let clock = Arc::new(SystemClock::new());
+        let machine = StateMachine::create(disk, clock, Arc::default()).expect("created");
+        let summary = machine.try_summary().expect("well").expect("free");
+        assert_eq!(summary.objects, 0);
+        let busy = machine.lock().expect("well");
+        // In the same thread: waiting would be for ever.
+        assert!(machine.try_summary().expect("well").is_none());
+        drop(busy);
+        assert!(machine.try_summary().expect("well").is_some());
+        machine.fence.set("a test");
+        assert!(matches!(machine.try_summary(), Err(StateError::Fenced)));
+    }
 }

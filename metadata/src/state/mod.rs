@@ -4,15 +4,20 @@
 use std::io;
 
 mod backend;
+mod copies;
 pub(crate) mod database;
 mod fence;
 mod file;
+mod install;
 pub(crate) mod machine;
+mod restraint;
 pub(crate) mod snapshot;
 
+pub use copies::SnapshotScan;
 pub use database::Applied;
 pub use fence::Fence;
 pub use machine::{Captured, Entries, StateMachine, Summary};
+pub use restraint::Restraint;
 pub use snapshot::{SnapshotFile, new_file};
 
 /// Why the state can't go on. Each fences the replica.

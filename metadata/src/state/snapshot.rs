@@ -11,7 +11,7 @@ use redb::Database;
 use twox_hash::XxHash3_64;
 use wire::disk::{Disk, DiskFile, OpenMode};
 
-use super::database::{self, Applied};
+use super::database::{self, Applied, Attached};
 use super::{StateError, StateMachine};
 use crate::limits::{SNAPSHOT_CHUNK_BYTES, SNAPSHOT_SPACE_RESERVE_BYTES};
 use crate::raft::types::SnapshotMeta;
@@ -26,7 +26,7 @@ pub const SNAPSHOT: &str = "snapshot";
 /// A snapshot under construction.
 const BUILDING: &str = "snapshot.tmp";
 /// A copy of a snapshot that was received; one may be built meanwhile.
-const KEEPING: &str = "snapshot.copy.tmp";
+pub(super) const KEEPING: &str = "snapshot.copy.tmp";
 
 /// Rows that a restored state takes in one transaction.
 const RESTORE_ROWS: usize = 20_000;
@@ -34,19 +34,30 @@ const RESTORE_ROWS: usize = 20_000;
 /// A snapshot's file, open for reading.
 #[derive(Clone)]
 pub struct SnapshotFile {
-    file: Arc<dyn DiskFile>,
+    /// `None` when there is nothing to read.
+    file: Option<Arc<dyn DiskFile>>,
 }
 
 impl SnapshotFile {
     /// A snapshot in `file`.
     pub fn new(file: Arc<dyn DiskFile>) -> Self {
-        Self { file }
+        Self { file: Some(file) }
+    }
+
+    /// What Raft is given where there should be a snapshot and none can be made: it covers nothing,
+    /// and reading it is an error, which is no error of Raft's storage.
+    pub fn nothing() -> Self {
+        Self { file: None }
+    }
+
+    pub(super) fn file(&self) -> io::Result<&Arc<dyn DiskFile>> {
+        self.file.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// The current snapshot on `disk`, if there is one.
     pub fn current(disk: &dyn Disk) -> io::Result<Option<Self>> {
         match disk.open(SNAPSHOT, OpenMode::Read) {
-            Ok(file) => Ok(Some(Self { file })),
+            Ok(file) => Ok(Some(Self::new(file))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -54,27 +65,29 @@ impl SnapshotFile {
 
     /// Bytes.
     pub fn length(&self) -> io::Result<u64> {
-        self.file.length()
+        self.file()?.length()
     }
 
     /// A piece of the file; empty at its end.
     pub fn piece(&self, offset: u64) -> io::Result<Vec<u8>> {
-        let left = self.file.length()?.saturating_sub(offset);
+        let file = self.file()?;
+        let left = file.length()?.saturating_sub(offset);
         let mut piece = vec![0; left.min(SNAPSHOT_CHUNK_BYTES as u64) as usize];
-        self.file.read_exact_at(&mut piece, offset)?;
+        file.read_exact_at(&mut piece, offset)?;
         Ok(piece)
     }
 
     /// What the snapshot covers.
     pub fn meta(&self) -> Result<SnapshotMeta, StateError> {
-        let (applied, _) = Reader::new(&*self.file, 0)?.head()?;
+        let (applied, _) = Reader::new(&**self.file()?, 0)?.head()?;
         Ok(SnapshotMeta {
             last_log_id: super::machine::last_applied(&applied),
             last_membership: applied.membership.to_stored()?,
         })
     }
 
-    fn copy_to(&self, file: &dyn DiskFile) -> Result<(), StateError> {
+    pub(super) fn copy_to(&self, copy: &Self) -> Result<(), StateError> {
+        let file = copy.file()?;
         let mut offset = 0;
         loop {
             let piece = self.piece(offset)?;
@@ -102,15 +115,17 @@ impl StateMachine {
     /// disk that has no space for it, or fails to write it, fences nothing: the snapshot before
     /// stays.
     pub fn build_snapshot(&self) -> Result<SnapshotFile, StateError> {
+        let _building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
         let view = self.durable_view()?;
         self.make_snapshot(BUILDING, |file| {
+            let file = &**file.file()?;
             write(&view, file, 0, &|_| Ok(()))?;
             Ok(file.sync_data()?)
         })
     }
 
-    /// Keeps a copy of a snapshot as the current one.
-    pub fn keep_snapshot(&self, snapshot: &SnapshotFile) -> Result<(), StateError> {
+    /// Makes a copy of a snapshot the current one.
+    pub(super) fn copy_snapshot(&self, snapshot: &SnapshotFile) -> Result<(), StateError> {
         self.make_snapshot(KEEPING, |file| snapshot.copy_to(file)).map(|_| ())
     }
 
@@ -125,12 +140,12 @@ impl StateMachine {
     fn make_snapshot(
         &self,
         name: &str,
-        fill: impl FnOnce(&dyn DiskFile) -> Result<(), StateError>,
+        fill: impl FnOnce(&SnapshotFile) -> Result<(), StateError>,
     ) -> Result<SnapshotFile, StateError> {
         let disk = &**self.disk();
         let result = super::machine::guarded(|| {
-            let snapshot = SnapshotFile { file: new_file(disk, name)? };
-            fill(&*snapshot.file)?;
+            let snapshot = SnapshotFile::new(new_file(disk, name)?);
+            fill(&snapshot)?;
             self.publish(name, &snapshot)?;
             Ok(snapshot)
         });
@@ -147,7 +162,7 @@ impl StateMachine {
 
     /// Gives a synced snapshot its name and syncs that: a crash leaves the old one or the new one.
     /// A newer one that was published meanwhile stays.
-    fn publish(&self, name: &str, snapshot: &SnapshotFile) -> Result<(), StateError> {
+    pub(super) fn publish(&self, name: &str, snapshot: &SnapshotFile) -> Result<(), StateError> {
         let disk = &**self.disk();
         let covers = snapshot.meta()?.last_log_id;
         let _publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -248,16 +263,17 @@ fn chain(total: u64, sum: u64) -> u64 {
     XxHash3_64::oneshot_with_seed(total, &sum.to_le_bytes())
 }
 
-struct Reader<'a> {
-    file: &'a dyn DiskFile,
-    length: u64,
-    offset: u64,
-    chunks: u32,
-    total: u64,
+/// Reads a snapshot, and verifies what it reads.
+pub(super) struct Reader<'a> {
+    pub(super) file: &'a dyn DiskFile,
+    pub(super) length: u64,
+    pub(super) offset: u64,
+    pub(super) chunks: u32,
+    pub(super) total: u64,
 }
 
 impl<'a> Reader<'a> {
-    fn new(file: &'a dyn DiskFile, base: u64) -> Result<Self, StateError> {
+    pub(super) fn new(file: &'a dyn DiskFile, base: u64) -> Result<Self, StateError> {
         let mut header = [0; HEADER_BYTES as usize];
         file.read_exact_at(&mut header, base)?;
         if header[..8] != MAGIC {
@@ -267,7 +283,7 @@ impl<'a> Reader<'a> {
         Ok(Self { file, length, offset, chunks: 0, total: 0 })
     }
 
-    fn head(&mut self) -> Result<(Applied, Digests), StateError> {
+    pub(super) fn head(&mut self) -> Result<(Applied, Digests), StateError> {
         let head = self.next()?.ok_or_else(|| damaged("it is empty"))?;
         let split = head.len().checked_sub(Digests::BYTES).ok_or_else(|| damaged("no digests"))?;
         let (applied, digests) = head.split_at(split);
@@ -276,7 +292,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next chunk, verified; `None` at a verified end.
-    fn next(&mut self) -> Result<Option<Vec<u8>>, StateError> {
+    pub(super) fn next(&mut self) -> Result<Option<Vec<u8>>, StateError> {
         let mut header = [0; CHUNK_HEADER_BYTES as usize];
         self.file.read_exact_at(&mut header, self.offset)?;
         let word = |at: usize| -> u32 {
@@ -350,8 +366,8 @@ pub(crate) fn check(
 
 impl SnapshotFile {
     /// Makes a durable database in the file `name` with the rows of the snapshot.
-    pub(super) fn restore(&self, disk: &dyn Disk, name: &str) -> Result<Database, StateError> {
-        restore(&*self.file, 0, disk, name)
+    pub(super) fn restore(&self, disk: &dyn Disk, name: &str) -> Result<Attached, StateError> {
+        restore(&**self.file()?, 0, disk, name)
     }
 }
 
@@ -362,14 +378,15 @@ pub(crate) fn restore(
     base: u64,
     disk: &dyn Disk,
     name: &str,
-) -> Result<Database, StateError> {
+) -> Result<Attached, StateError> {
     let mut reader = Reader::new(file, base)?;
     let (applied, expected) = reader.head()?;
-    let database = database::create(disk, name)?;
+    let attached = database::create(disk, name)?;
+    let database = &attached.database;
     let mut digests = Digests::default();
     let mut chunk = reader.next()?;
     while chunk.is_some() {
-        let transaction = database::begin(&database)?;
+        let transaction = database::begin(database)?;
         let mut tables = Tables::new(&transaction, digests);
         let mut rows = 0;
         while let Some(content) = &chunk {
@@ -386,11 +403,11 @@ pub(crate) fn restore(
     if digests != expected {
         return Err(damaged("its rows don't match their digests"));
     }
-    let transaction = database::begin(&database)?;
+    let transaction = database::begin(database)?;
     database::write_applied(&transaction, &applied, digests)?;
     transaction.commit()?;
-    database::checkpoint(&database)?;
-    Ok(database)
+    database::checkpoint(database)?;
+    Ok(attached)
 }
 
 fn restore_rows(tables: &mut Tables<'_>, mut content: &[u8]) -> Result<usize, StateError> {

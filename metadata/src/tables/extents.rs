@@ -31,6 +31,17 @@ pub struct ExtentRecord {
     /// Slots that lack their shards; when not empty, it is in the repair table.
     #[n(5)]
     pub lacking: SlotSet,
+    /// Slots that move, and that the disk has which they are in by the map isn't known to have: they
+    /// left `lacking` because the disk has them that they move to. Should the move be given up, they
+    /// lack again.
+    #[n(6)]
+    #[cbor(skip_if = "is_default")]
+    pub ahead: SlotSet,
+}
+
+/// Whether a field that an older release doesn't know says nothing, and so isn't written (I-11).
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What an extent was written for.

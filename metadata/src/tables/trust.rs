@@ -26,7 +26,8 @@ pub struct TrustRecord {
     pub forgotten_replicas: Vec<ReplicaId>,
 }
 
-/// A token, and whom it let in: a used up one is kept until it expires, for those who ask again.
+/// A token, and whom it let in: a used up one is kept until it expires, for those who ask again
+/// and for operators to see.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct TokenRecord {
     /// The token.

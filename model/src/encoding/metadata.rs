@@ -82,6 +82,7 @@ impl Query {
             Self::ClusterMap { .. } => "cluster-map",
             Self::Trust => "trust",
             Self::Held => "held",
+            Self::ToRecode { .. } => "to-recode",
         }
     }
 }

@@ -18,6 +18,12 @@ use minicbor::{Decode, Decoder, Encode, Encoder};
 
 use crate::rpc::{Frame, MessageError};
 
+/// Whether a field that an older release doesn't know says nothing, and so isn't written: what the
+/// tables hold must be the same bytes for replicas of either release (I-11).
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// The bulk bytes of a frame while its header is written or read.
 #[derive(Debug, Default)]
 pub struct Attachments {

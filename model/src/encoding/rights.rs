@@ -85,7 +85,19 @@ pub(super) const fn proposers(command: &Command) -> Roles {
         | Command::AdoptObject(_)
         | Command::AdoptPart(_)
         | Command::AdoptPgs { .. }
-        | Command::ReleaseHeld { .. } => USERS,
+        | Command::ReleaseHeld { .. }
+        | Command::BeginMoves { .. }
+        | Command::EndMove(_)
+        | Command::DrainDisk { .. }
+        | Command::WeighDisk { .. }
+        | Command::PlaceNode { .. }
+        | Command::SetUpkeep(_)
+        | Command::MuteHealth(_)
+        | Command::GiveUpDisk { .. }
+        | Command::SetStorageClass { .. }
+        | Command::SetBucketClass { .. }
+        | Command::SetRecode(_)
+        | Command::RecodeObject(_) => USERS,
     }
 }
 
@@ -131,7 +143,8 @@ pub(super) const fn query_askers(query: &Query) -> Roles {
         | Query::Repairs { .. }
         | Query::Extents { .. }
         | Query::ExtentStates { .. }
-        | Query::Held => USERS,
+        | Query::Held
+        | Query::ToRecode { .. } => USERS,
         Query::ClusterMap { .. } => Roles::ALL,
         Query::Trust => Roles::METADATA,
     }

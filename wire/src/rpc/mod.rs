@@ -9,6 +9,8 @@
 //!
 //! - Nobody is answered who didn't prove who it is; a peer without a certificate may ask only what
 //!   [`model::rpc::Request::is_allowed`] allows to [`model::node::Roles::NONE`].
+//! - Nobody is answered who is known to have been removed from the cluster ([`Admitted`]), whatever
+//!   its certificate says; only the membership service tells it so. A connection that it has is cut.
 //! - *Unreachable* means that surely no handler saw the request: the last of its bytes was never
 //!   given to the connection, or the server said that it didn't begin. Everything else is *timed
 //!   out*, and the request may have taken effect, now or later.
@@ -49,7 +51,7 @@ pub use intake::{Incoming, Intake, IntakeLimits};
 pub use limits::{ClientOptions, ServerLimits};
 pub use network::{Route, Routes, RpcNetwork};
 pub use server::RpcServer;
-pub use services::{Caller, CallerService, Services, WithoutCaller};
+pub use services::{Admitted, Caller, CallerService, Services, WithoutCaller};
 
 use crate::tls::{Credentials, Identity};
 

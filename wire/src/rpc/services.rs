@@ -1,10 +1,11 @@
-//! What a server answers with: services, by number and target, whatever their types.
+//! What a server answers with: services, by number and target, whatever their types; and to whom.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use model::ids::NodeId;
 use model::node::Roles;
 use model::rpc::{Frame, Message, Request, Service};
 
@@ -45,10 +46,20 @@ impl<Q: 'static, R: 'static> CallerService<Q, R> for WithoutCaller<Q, R> {
     }
 }
 
+/// Knows who is in the cluster still. Certificates can't be called back: what a node that was removed
+/// has is good until it ends.
+pub trait Admitted: Send + Sync + 'static {
+    /// Whether a node was surely removed. One of which nothing is known wasn't: it may be newer than
+    /// what is known here. Asked for every request, so it must not wait.
+    fn is_removed(&self, node: NodeId) -> bool;
+}
+
 /// The services of a process.
 #[derive(Default)]
 pub struct Services {
     answering: RwLock<HashMap<(u8, u64), Arc<dyn Answering>>>,
+    /// None where nobody is ever removed.
+    admitted: Option<Arc<dyn Admitted>>,
 }
 
 impl std::fmt::Debug for Services {
@@ -59,9 +70,27 @@ impl std::fmt::Debug for Services {
 }
 
 impl Services {
-    /// None yet.
+    /// None yet, for all nodes with a certificate.
     pub fn new() -> Arc<Self> {
         Arc::default()
+    }
+
+    /// None yet, for those that weren't removed. One that was may ask the membership service alone,
+    /// as a stranger may: that decides for itself, and tells the node what became of it.
+    pub fn among(admitted: Arc<dyn Admitted>) -> Arc<Self> {
+        Arc::new(Self { answering: RwLock::default(), admitted: Some(admitted) })
+    }
+
+    /// Whether this node was removed from the cluster.
+    pub(super) fn is_removed(&self, node: Option<&Identity>) -> bool {
+        let (Some(admitted), Some(node)) = (&self.admitted, node) else { return false };
+        admitted.is_removed(node.node)
+    }
+
+    /// Whether a node that was removed is answered at all.
+    pub(super) fn has_membership(&self) -> bool {
+        let answering = self.answering.read().unwrap_or_else(PoisonError::into_inner);
+        answering.keys().any(|(service, _)| *service == Service::Membership as u8)
     }
 
     /// Makes `service` answer requests to `target` from now on, in place of an earlier one.

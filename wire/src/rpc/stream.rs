@@ -53,6 +53,9 @@ pub(super) enum MeetError {
     /// The peer is of another cluster.
     #[error("the peer is of another cluster")]
     OtherCluster,
+    /// The peer was a node of this cluster.
+    #[error("the peer was removed from the cluster")]
+    Removed,
     /// The peer has as many connections as it may.
     #[error("it has too many connections")]
     TooMany,
@@ -71,6 +74,7 @@ impl MeetError {
             Self::Tls(_) => "certificate",
             Self::Hello(_) | Self::OtherThanCertificate => "hello",
             Self::OtherCluster => "cluster",
+            Self::Removed => "removed",
             Self::TooMany => "too_many",
             Self::TooLong => "too_long",
         }

@@ -20,7 +20,8 @@ use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
 use zeroize::Zeroizing;
 
-use super::identity::{authority_uri, cluster_of, public_key};
+use super::credentials::is_issued_by;
+use super::identity::{authority_uri, cluster_of, identity_of, public_key};
 use super::key::{generate, key_pair};
 use super::{CLOCK_SKEW, Identity, TlsError};
 use crate::entropy::{Entropy, SystemEntropy};
@@ -122,6 +123,26 @@ impl Authority {
         let own_key = key_pair(&self.key)?;
         let issuer = Issuer::from_ca_cert_der(&authority, &*own_key).map_err(unmakeable)?;
         Ok(params.signed_by(&key, &issuer).map_err(unmakeable)?.der().to_vec())
+    }
+
+    /// The node that this authority once certified with `certificate`, if `certificate_request` is
+    /// signed by the same key: who has that, is that node. Whether the certificate's time is over is
+    /// not looked at; whether the node is still one isn't known here.
+    pub fn holder(
+        &self,
+        certificate: &[u8],
+        certificate_request: &[u8],
+    ) -> Result<Identity, TlsError> {
+        let identity = identity_of(certificate)?;
+        if identity.cluster != self.cluster {
+            return Err(TlsError::OtherIdentity(identity.to_string()));
+        }
+        is_issued_by(certificate, &self.certificate)?;
+        if requested_key(certificate_request)?.subject_public_key_info() != public_key(certificate)?
+        {
+            return Err(TlsError::OtherKey);
+        }
+        Ok(identity)
     }
 
     /// What a join token says about an authority, so that it is recognised: SHA-256 of its

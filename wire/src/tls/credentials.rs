@@ -124,7 +124,8 @@ pub(super) fn roots(authority: &CertificateDer<'_>) -> Result<RootCertStore, Tls
     Ok(roots)
 }
 
-fn is_issued_by(certificate: &[u8], authority: &[u8]) -> Result<(), TlsError> {
+/// Whether an authority signed a certificate.
+pub(super) fn is_issued_by(certificate: &[u8], authority: &[u8]) -> Result<(), TlsError> {
     let read = |der| X509Certificate::from_der(der).map(|(_, certificate)| certificate);
     let unreadable = |why| TlsError::unreadable("the certificate", why);
     let (certificate, authority) =

@@ -8,8 +8,8 @@
 //! What always holds: TLS 1.3 only, no resumption and no early data, so that every connection is
 //! proven afresh and nothing can be replayed; a certificate is believed only if the cluster's own
 //! authority issued it, for this cluster, and its time has come and isn't over (give or take
-//! [`CLOCK_SKEW`]). There is no revocation list: certificates are short-lived, and a node that was
-//! removed gets no other.
+//! [`CLOCK_SKEW`]). There is no revocation list: certificates are short-lived, a node that was
+//! removed gets no other, and servers are told who was ([`crate::rpc::Admitted`]).
 
 use std::time::Duration;
 

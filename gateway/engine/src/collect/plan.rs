@@ -46,7 +46,12 @@ impl CollectPlan {
 /// `None` when the extent can't be collected now.
 fn disks_to_ask(map: &ClusterMap, extent: ExtentId) -> Option<BTreeSet<DiskId>> {
     let mut disks = BTreeSet::new();
-    for id in &map.pg(extent.pg)?.disks {
+    let pg = map.pg(extent.pg)?;
+    // A disk that a slot moves to may have it, too. While it is down nobody waits for it: the move is
+    // given up, and what was left over is deleted later.
+    let is_up = |id: &DiskId| map.disk(*id).is_some_and(|disk| disk.state == DiskState::Up);
+    disks.extend(pg.moves.iter().map(|under_way| under_way.to).filter(is_up));
+    for id in &pg.disks {
         match map.disk(*id)?.state {
             DiskState::Up | DiskState::Full => {
                 disks.insert(*id);

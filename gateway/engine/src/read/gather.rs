@@ -2,7 +2,8 @@
 //!
 //! It asks the data shards that hold the window. Where one is missing, damaged, refused, or slower
 //! than usual, it asks any `k'` other shards for the same columns, and what is complete first
-//! wins. Disks that are down or failed lately are asked only when the others don't suffice.
+//! wins. Disks that are slow are asked after the others, and those that are down or failed lately
+//! only when the others don't suffice.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -54,7 +55,7 @@ pub(crate) async fn read_stripe(
             extent: read.extent,
             stripe: read.stripe,
             geometry,
-            healthy: healthy_slots(shared, &map, read.extent, &geometry),
+            fitness: fitness(shared, &map, read.extent, &geometry),
             map: Arc::clone(&map),
             needed: shard_ranges(&geometry, &read.range),
             pieces: Vec::new(),
@@ -109,24 +110,42 @@ async fn map_with(shared: &Shared, extent: &Extent) -> Result<Arc<ClusterMap>, R
     Some(map).filter(knows).ok_or(ReadError::Unavailable)
 }
 
-/// Slots that are likely to answer well.
-fn healthy_slots(
+/// What is to be expected of the slots.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fitness {
+    /// Likely to answer well.
+    healthy: SlotSet,
+    /// Likely to answer well, and late.
+    slow: SlotSet,
+}
+
+impl Fitness {
+    /// The less, the sooner it is asked.
+    fn rank(self, slot: u8) -> u8 {
+        match (self.healthy.contains(slot), self.slow.contains(slot)) {
+            (true, _) => 0,
+            (false, true) => 1,
+            (false, false) => 2,
+        }
+    }
+}
+
+fn fitness(
     shared: &Shared,
     map: &ClusterMap,
     extent: &Extent,
     geometry: &StripeGeometry,
-) -> SlotSet {
-    let mut healthy = SlotSet::default();
-    for slot in geometry.slots() {
-        let up = map.disk_of(extent.id, slot).is_some_and(|disk| {
-            matches!(disk.state, DiskState::Up | DiskState::Full)
-                && !shared.door.is_bad_for_reads(disk.id)
-        });
-        if up && !extent.missing.contains(slot) {
-            healthy.insert(slot);
+) -> Fitness {
+    let mut fitness = Fitness::default();
+    for slot in geometry.slots().filter(|slot| !extent.missing.contains(*slot)) {
+        let Some(disk) = map.disk_of(extent.id, slot) else { continue };
+        let is_up = matches!(disk.state, DiskState::Up | DiskState::Full);
+        if is_up && !shared.door.is_bad_for_reads(disk.id) {
+            let is_slow = shared.door.is_slow_to_read(disk.id);
+            if is_slow { &mut fitness.slow } else { &mut fitness.healthy }.insert(slot);
         }
     }
-    healthy
+    fitness
 }
 
 type Answer = (u8, Range<u32>, Result<Piece, ShardFailure>);
@@ -138,7 +157,7 @@ struct Gather<'a> {
     stripe: u16,
     geometry: StripeGeometry,
     map: Arc<ClusterMap>,
-    healthy: SlotSet,
+    fitness: Fitness,
     /// The ranges of data shards that make up the window.
     needed: Vec<(u8, Range<u32>)>,
     /// What came.
@@ -158,10 +177,17 @@ impl<'a> Gather<'a> {
     async fn run(&mut self) -> Result<(), Stuck> {
         let mut answers: FuturesUnordered<BoxFuture<'a, Answer>> = FuturesUnordered::new();
         for (slot, range) in self.needed.clone() {
-            if self.healthy.contains(slot) {
+            let is_healthy = self.fitness.healthy.contains(slot);
+            self.with_parity |= !is_healthy;
+            if is_healthy {
                 answers.push(self.ask(slot, range));
-            } else {
-                self.with_parity = true;
+            } else if self.is_to_measure(slot) {
+                answers.push(self.ask(slot, range));
+                // Nobody counts on it.
+                self.asked
+                    .iter_mut()
+                    .filter(|(asked, ..)| *asked == slot)
+                    .for_each(|asked| asked.2 = true);
             }
         }
         let mut hedge = self.shared.clock.sleep(self.patience());
@@ -197,6 +223,14 @@ impl<'a> Gather<'a> {
                 }
             }
         }
+    }
+
+    /// Whether a slow disk is read besides, to see whether it is slow still.
+    fn is_to_measure(&self, slot: u8) -> bool {
+        let door = &self.shared.door;
+        let disk = self.map.disk_of(self.extent.id, slot).map(|disk| disk.id);
+        self.fitness.slow.contains(slot)
+            && disk.is_some_and(|id| door.slowness.may_measure(id, self.shared.clock.monotonic()))
     }
 
     /// How long the shards may take before parity is asked too.
@@ -288,7 +322,7 @@ impl<'a> Gather<'a> {
     }
 
     /// Slots to be asked besides those under way, so that enough others answer in time: healthy
-    /// ones first, and the rest only when there are no more of those.
+    /// ones first, then slow ones, and the rest only when there are no more of those.
     fn next_to_ask(&self, columns: &Range<u32>) -> Vec<(u8, Range<u32>)> {
         let is_lacking = |slot: u8| self.lacking().any(|(lacking, _)| *lacking == slot);
         let is_here =
@@ -316,11 +350,11 @@ impl<'a> Gather<'a> {
                     .iter()
                     .any(|(asked, range, late)| *asked == slot && *late && covers(range, &stored));
                 if !is_late {
-                    candidates.push((self.healthy.contains(slot), slot, stored));
+                    candidates.push((self.fitness.rank(slot), slot, stored));
                 }
             }
         }
-        candidates.sort_by_key(|(healthy, slot, _)| (!healthy, *slot));
+        candidates.sort_by_key(|(rank, slot, _)| (*rank, *slot));
         let mut next: Vec<_> =
             candidates.into_iter().take(wanted).map(|(_, slot, stored)| (slot, stored)).collect();
         // The last resort: the lacking ones themselves, where they were passed over as unlikely.

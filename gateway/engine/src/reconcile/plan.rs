@@ -62,7 +62,10 @@ mod tests {
     fn entry(sequence: u32, length: u64, missing: u32, is_owned: bool) -> ExtentEntry {
         let id = ExtentId { pg: PgId(3), session: SessionId(2), sequence };
         let coding = Coding::parse("4+2").expect("valid");
-        ExtentEntry { extent: Extent { id, coding, length, missing: SlotSet(missing) }, is_owned }
+        ExtentEntry {
+            extent: Extent { id, coding, length, missing: SlotSet(missing), epoch: 0 },
+            is_owned,
+        }
     }
 
     fn shard(sequence: u32, stripe: u16, slot: u8) -> ShardId {

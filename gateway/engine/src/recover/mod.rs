@@ -26,7 +26,7 @@ use model::ids::DiskId;
 use model::query::MetadataError;
 
 pub use plan::IncompleteReason;
-pub(crate) use records::{Recorded, owner_tells_all};
+pub(crate) use records::{Recorded, owner_tells_all, read_record, write_record};
 pub use report::{RecoverFigures, RecoverMeter, RecoverPhase, RecoverProblem};
 pub(crate) use run::run;
 

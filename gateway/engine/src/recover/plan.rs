@@ -247,7 +247,8 @@ impl Found {
             return None;
         }
         let missing = SlotSet::default();
-        let mut extent = Extent { id: self.id, coding: self.coding, length, missing };
+        // Which map its writer went by isn't known: slots that ever moved are looked at again.
+        let mut extent = Extent { id: self.id, coding: self.coding, length, missing, epoch: 0 };
         if !extent.is_valid() {
             return None;
         }

@@ -5,6 +5,8 @@
 //! commit names, or the record that such a body holds. A cluster with nodes of an older release has
 //! none: their metadata would forget the extent.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use model::checksum::StoredChecksum;
 use model::cluster_map::ClusterMap;
@@ -13,7 +15,7 @@ use model::extent::Extent;
 use model::ids::UploadId;
 use model::limits::{LIST_KEYS_MAX, OWNER_BYTES_MAX};
 use model::names::{BucketName, ObjectKey};
-use model::owner::OwnerKind;
+use model::owner::{Owner, OwnerKind};
 use model::query::{Answer, MetadataError, PlanWanted, Query};
 use model::record::{RECORD_BYTES_MAX, RecoveryRecord};
 use model::upload::Upload;
@@ -21,7 +23,8 @@ use model::version::{ObjectHeaders, Part};
 
 use crate::commit::{CommitError, ObjectCommit};
 use crate::engine::Engine;
-use crate::write::{ObjectWriter, WriteError, WriteTarget, WrittenBody};
+use crate::engine::Shared;
+use crate::write::{ObjectWriter, WantedCoding, WriteError, WrittenBody};
 
 /// The feature level from which on metadata keeps the extents of records.
 const LEVEL: u32 = 1;
@@ -49,6 +52,7 @@ fn header_bytes(headers: &ObjectHeaders) -> usize {
         content_language,
         expires,
         user,
+        class,
     } = headers;
     let named = [
         content_type,
@@ -60,7 +64,8 @@ fn header_bytes(headers: &ObjectHeaders) -> usize {
     ];
     let named: usize = named.into_iter().flatten().map(|value| value.len() + 3).sum();
     let user: usize = user.iter().map(|item| item.name.len() + item.value.len() + 7).sum();
-    named + user + 16
+    let class = class.as_ref().map_or(0, |class| class.as_str().len() + 3);
+    named + user + class + 16
 }
 
 /// The form of a record.
@@ -99,48 +104,54 @@ impl From<WriteError> for CommitError {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::Overloaded => Self::Overloaded,
-            WriteError::Unavailable | WriteError::NameTooLong | WriteError::Failed => {
-                Self::Unavailable
-            }
+            WriteError::Unavailable
+            | WriteError::OutOfReach
+            | WriteError::Full
+            | WriteError::NameTooLong
+            | WriteError::Failed => Self::Unavailable,
         }
     }
 }
 
+/// Writes a record with this coding, durably.
+pub(crate) async fn write_record(
+    shared: &Arc<Shared>,
+    record: &RecoveryRecord,
+    wanted: &WantedCoding,
+) -> Result<Recorded, CommitError> {
+    let map = shared.map.get().await.map_err(CommitError::from)?;
+    let bytes = record_bytes(record);
+    let length = bytes.len() as u64;
+    if !is_recording(&map) || length > RECORD_BYTES_MAX {
+        return Ok(Recorded::none());
+    }
+    for _attempt in 0..ATTEMPTS_MAX {
+        let owner = Owner {
+            bucket: record.bucket.as_str().to_owned(),
+            key: record.key.as_str().to_owned(),
+            manifest: record.manifest,
+            started: shared.clock.now(),
+            kind: OwnerKind::Record,
+            part_bytes: Some(length),
+            ..Owner::default()
+        };
+        let mut writer = ObjectWriter::as_owner(Arc::clone(shared), owner, wanted.clone());
+        writer.write(bytes.clone()).await?;
+        let body = writer.finish().await?;
+        if body.extents().len() == 1 {
+            return Ok(Recorded(Some(body)));
+        }
+    }
+    // The object matters more: without its record it is only lost if all metadata is.
+    tracing::warn!("a recovery record was not written, because disks fail");
+    Ok(Recorded::none())
+}
+
 impl Engine {
-    /// Writes a record, durably.
-    pub(crate) async fn write_record(
-        &self,
-        record: &RecoveryRecord,
-    ) -> Result<Recorded, CommitError> {
-        let map = self.cluster_map().await.map_err(CommitError::from)?;
-        let bytes = record_bytes(record);
-        let length = bytes.len() as u64;
-        if !is_recording(&map) || length > RECORD_BYTES_MAX {
-            return Ok(Recorded::none());
-        }
-        for _attempt in 0..ATTEMPTS_MAX {
-            let target = WriteTarget {
-                bucket: record.bucket.clone(),
-                bucket_id: None,
-                key: record.key.clone(),
-                manifest: record.manifest,
-                upload: None,
-                part: 0,
-                size_hint: Some(length),
-                headers: None,
-                checksum: None,
-            };
-            let shared = std::sync::Arc::clone(self.shared());
-            let mut writer = ObjectWriter::new(shared, target, OwnerKind::Record);
-            writer.write(bytes.clone()).await?;
-            let body = writer.finish().await?;
-            if body.extents().len() == 1 {
-                return Ok(Recorded(Some(body)));
-            }
-        }
-        // The object matters more: without its record it is only lost if all metadata is.
-        tracing::warn!("a recovery record was not written, because disks fail");
-        Ok(Recorded::none())
+    /// Writes the record of an object that is about to be committed.
+    async fn write_record(&self, record: &RecoveryRecord) -> Result<Recorded, CommitError> {
+        let wanted = WantedCoding::OfClass(record.headers.class.clone());
+        write_record(self.shared(), record, &wanted).await
     }
 
     /// The record of a body put in one request.
@@ -301,7 +312,7 @@ impl Engine {
 }
 
 /// What a record says of its object, as far as a recovery can use it.
-pub(super) fn read_record(bytes: &[u8]) -> Option<RecoveryRecord> {
+pub(crate) fn read_record(bytes: &[u8]) -> Option<RecoveryRecord> {
     let record: RecoveryRecord = minicbor::decode(bytes).ok()?;
     let is_whole = record.parts.iter().all(Part::is_valid)
         && record.parts.iter().try_fold(0u64, |sum, part| sum.checked_add(part.size))

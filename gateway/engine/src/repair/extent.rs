@@ -17,7 +17,6 @@ use super::RepairFailure;
 use super::plan::{RepairPlan, Target, stripes_with};
 use super::stripe::{Rebuilt, StripeTask, rebuild_stripe};
 use crate::engine::Shared;
-use crate::pace::Pace;
 use crate::scrub::verify;
 use crate::shard_door::ShardFailure;
 use crate::write::{Receipt, append, sync};
@@ -50,7 +49,6 @@ pub(super) async fn repair_extent(
     shared: &Arc<Shared>,
     map: &ClusterMap,
     plan: &RepairPlan,
-    pace: &Pace,
 ) -> Repaired {
     let mut repaired = Repaired::default();
     // A disk may have its shards after all: it was away, or only the way to it was bad.
@@ -59,7 +57,7 @@ pub(super) async fn repair_extent(
     for stripe in 0..plan.extent.stripe_count() {
         let bytes = restore_stripe(shared, map, plan, stripe, &mut patients, &mut repaired).await;
         if bytes > 0 && !plan.is_urgent {
-            pace.spend(bytes).await;
+            shared.repair.pace.spend(bytes).await;
         }
     }
     let confirmed = patients.into_iter().map(|patient| confirm(shared, &plan.extent, patient));

@@ -22,14 +22,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Notify;
 
 use crate::buffers::Budget;
+use crate::pace::Pace;
 
+pub(crate) use backoff::Backoff;
+pub use backoff::FailedRepair;
 pub(crate) use plan::stripes_with;
-pub(crate) use run::run;
+pub(crate) use run::{has_work, rate_after_a_loss, run, work_left};
+pub(crate) use stripe::{StripeTask, rebuild_stripe};
 
 /// What repair shares with the rest of the engine.
 pub(crate) struct RepairDesk {
-    /// Bytes of stripes that are held at once.
-    budget: Budget,
+    /// Bytes of stripes that are held at once, by repair and by moves.
+    pub(crate) budget: Budget,
+    /// The bandwidth that repair and moves share.
+    pub(crate) pace: Pace,
+    /// What failed lately, while this gateway repairs.
+    pub(crate) backoff: Backoff,
     /// Something entered the queue.
     wake: Notify,
     extents: AtomicU64,
@@ -60,9 +68,11 @@ pub struct RepairProgress {
 }
 
 impl RepairDesk {
-    pub(crate) fn new(budget_bytes: u64) -> Self {
+    pub(crate) fn new(budget_bytes: u64, pace: Pace) -> Self {
         Self {
             budget: Budget::new(budget_bytes),
+            pace,
+            backoff: Backoff::default(),
             wake: Notify::new(),
             extents: AtomicU64::new(0),
             shards: AtomicU64::new(0),

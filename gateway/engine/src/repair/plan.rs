@@ -34,7 +34,10 @@ impl RepairPlan {
             .missing
             .iter()
             .filter_map(|slot| {
-                let disk = map.disk_of(item.extent.id, slot)?;
+                // A slot that moves gets its shards on its new disk, from whoever moves it.
+                let is_moving =
+                    map.pg(item.extent.id.pg).is_some_and(|pg| pg.move_of(slot).is_some());
+                let disk = map.disk_of(item.extent.id, slot).filter(|_| !is_moving)?;
                 (disk.state == DiskState::Up).then_some(Target { slot, disk: disk.id })
             })
             .collect();
@@ -62,7 +65,10 @@ mod tests {
     fn item(missing: u32, spare: i16) -> RepairItem {
         let coding = Coding::parse("2+1").expect("valid");
         let id = ExtentId::default();
-        RepairItem { extent: Extent { id, coding, length: 5, missing: SlotSet(missing) }, spare }
+        RepairItem {
+            extent: Extent { id, coding, length: 5, missing: SlotSet(missing), epoch: 0 },
+            spare,
+        }
     }
 
     #[test]
@@ -88,7 +94,8 @@ mod tests {
     fn a_short_last_stripe_leaves_slots_out() {
         let coding = Coding::parse("4+2").expect("valid");
         let id = ExtentId::default();
-        let extent = Extent { id, coding, length: (8 << 20) + 100, missing: SlotSet::default() };
+        let extent =
+            Extent { id, coding, length: (8 << 20) + 100, missing: SlotSet::default(), epoch: 0 };
         let stripes = |slot| stripes_with(&extent, slot).collect::<Vec<_>>();
         assert_eq!(stripes(0), [0, 1, 2]);
         assert_eq!(stripes(3), [0, 1]);

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use model::cluster_map::ClusterMap;
+use model::cluster_map::{ClusterMap, DiskState, Pg};
 use model::command::{Command, Outcome, RepairedExtent};
+use model::ids::DiskId;
 use model::query::{Answer, MetadataError, Query};
+use model::time::Timestamp;
 use model::upkeep::RepairItem;
 use tokio::sync::watch;
 
@@ -17,7 +19,7 @@ use super::extent::{Repaired, repair_extent};
 use super::plan::RepairPlan;
 use super::{RepairDesk, RepairFailure};
 use crate::engine::Shared;
-use crate::pace::Pace;
+use crate::options::EngineOptions;
 
 /// Extents of the queue that are asked for at a time.
 const PAGE: u32 = 512;
@@ -42,13 +44,14 @@ pub(crate) async fn run(
     interval: Duration,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let pace = Pace::new(Arc::clone(&shared.clock), shared.options.repair_bytes_per_second);
-    let mut backoff = Backoff::default();
+    let backoff = &shared.repair.backoff;
+    // What failed before this gateway had the lease says nothing now.
+    backoff.forget_all();
     let mut pause = interval;
     loop {
         let passed = tokio::select! {
             _ = stopping.wait_for(|stop| *stop) => return,
-            passed = pass(&shared, &pace, &mut backoff) => passed,
+            passed = pass(&shared, backoff) => passed,
         };
         match passed {
             Ok(Pass::CutShort) => continue,
@@ -73,6 +76,31 @@ pub(crate) async fn run(
 /// be long, and wait for a disk that is away for days.
 const IDLE_INTERVALS_MAX: u32 = 12;
 
+/// While no client reads or writes, repair and moves may take this many times their rate.
+const IDLE_FACTOR: u64 = 4;
+
+/// With one shard left to spare somewhere, they may take this many times their rate; with none, there
+/// is no limit for what is in danger.
+const HASTE_FACTOR: u64 = 4;
+
+/// By how much the rate is raised for what disks that are away cost of redundancy.
+fn haste(map: &ClusterMap) -> u64 {
+    let is_away = |disk: &&DiskId| {
+        map.disk(**disk).is_none_or(|disk| matches!(disk.state, DiskState::Down | DiskState::Out))
+    };
+    let is_short = |pg: &Pg| {
+        let away = pg.disks.iter().filter(is_away).count();
+        away > 0 && away + 1 >= usize::from(pg.coding.parity())
+    };
+    if map.pgs.iter().any(is_short) { HASTE_FACTOR } else { 1 }
+}
+
+/// The rate once a disk is lost and clients read or write; 0 for no limit.
+pub(crate) fn rate_after_a_loss(map: &ClusterMap, options: &EngineOptions) -> u64 {
+    let base = map.upkeep.bytes_per_second.unwrap_or(options.repair_bytes_per_second);
+    base.saturating_mul(if map.coding.parity() <= 2 { HASTE_FACTOR } else { 1 })
+}
+
 /// How a pass over the queue ended.
 enum Pass {
     /// At the end of the queue.
@@ -83,13 +111,10 @@ enum Pass {
     CutShort,
 }
 
-async fn pass(
-    shared: &Arc<Shared>,
-    pace: &Pace,
-    backoff: &mut Backoff,
-) -> Result<Pass, MetadataError> {
+async fn pass(shared: &Arc<Shared>, backoff: &Backoff) -> Result<Pass, MetadataError> {
     let started = shared.clock.monotonic();
     let map = shared.map.refresh().await?;
+    shared.repair.set_rate(shared, &map);
     let (mut after, mut waiting, mut did_repair) = (None, 0, false);
     loop {
         let answer = shared.metadata.query(Query::Repairs { after, limit: PAGE }).await?;
@@ -99,7 +124,7 @@ async fn pass(
         waiting += page.waiting;
         did_repair |= !page.plans.is_empty();
         let until = started + PASS_MAX;
-        let done = repair_all(shared, &map, pace, backoff, page.plans, until).await?;
+        let done = repair_all(shared, &map, backoff, page.plans, until).await?;
         waiting += done.waiting;
         if done.is_cut_short {
             return Ok(Pass::CutShort);
@@ -112,6 +137,31 @@ async fn pass(
         }
         if did_repair && shared.clock.monotonic() > until {
             return Ok(Pass::CutShort);
+        }
+    }
+}
+
+/// Whether extents wait for repair that could be repaired now: not those of disks that are away, nor
+/// what more was lost of than parity makes up for.
+pub(crate) async fn has_work(shared: &Shared, map: &ClusterMap) -> Result<bool, MetadataError> {
+    Ok(work_left(shared, map, 1).await? > 0)
+}
+
+/// How many such extents there are, of which `enough` need be counted.
+pub(crate) async fn work_left(
+    shared: &Shared,
+    map: &ClusterMap,
+    enough: usize,
+) -> Result<usize, MetadataError> {
+    let (mut count, mut after) = (0, None);
+    loop {
+        let answer = shared.metadata.query(Query::Repairs { after, limit: PAGE }).await?;
+        let Answer::Repairs(page) = answer else { return Err(MetadataError::Unavailable) };
+        let is_work = |item: &RepairItem| item.spare >= 0 && RepairPlan::new(map, item).is_some();
+        count += page.items.iter().filter(|item| is_work(item)).count();
+        after = page.next;
+        if after.is_none() || count >= enough {
+            return Ok(count);
         }
     }
 }
@@ -146,8 +196,7 @@ struct Done {
 async fn repair_all(
     shared: &Arc<Shared>,
     map: &ClusterMap,
-    pace: &Pace,
-    backoff: &mut Backoff,
+    backoff: &Backoff,
     plans: Vec<RepairPlan>,
     until: Duration,
 ) -> Result<Done, MetadataError> {
@@ -160,7 +209,7 @@ async fn repair_all(
             if !plan.is_urgent && shared.clock.monotonic() > until {
                 return (plan, None);
             }
-            let repaired = repair_extent(shared, map, &plan, pace).await;
+            let repaired = repair_extent(shared, map, &plan).await;
             (plan, Some(repaired))
         })
         .collect();
@@ -173,14 +222,16 @@ async fn repair_all(
         };
         shared.repair.count(&repaired);
         if !repaired.slots.is_empty() {
-            done.push(RepairedExtent { extent, slots: repaired.slots });
+            let (slots, epoch) = (repaired.slots, map.epoch);
+            let since = Timestamp::default();
+            done.push(RepairedExtent { extent, slots, epoch, moving_to: None, since });
         }
         let now = shared.clock.monotonic();
         match repaired.failure {
             None => backoff.succeeded(extent),
             Some(failure) => {
                 all.waiting += 1;
-                let is_news = backoff.failed(extent, now);
+                let is_news = backoff.failed(extent, failure, now);
                 report(&shared.repair, &plan, failure, is_news);
             }
         }
@@ -212,6 +263,15 @@ async fn tell(shared: &Shared, repaired: Vec<RepairedExtent>) -> Result<(), Meta
 }
 
 impl RepairDesk {
+    /// Sets the bandwidth that repair and moves share: while no client reads or writes, and the less
+    /// redundancy is left somewhere, the more.
+    pub(crate) fn set_rate(&self, shared: &Shared, map: &ClusterMap) {
+        let base = map.upkeep.bytes_per_second.unwrap_or(shared.options.repair_bytes_per_second);
+        let has_clients = shared.write_budget.is_in_use() || shared.read_budget.is_in_use();
+        let idle = if has_clients { 1 } else { IDLE_FACTOR };
+        self.pace.set_rate(base.saturating_mul(idle.max(haste(map))));
+    }
+
     fn count(&self, repaired: &Repaired) {
         self.shards.fetch_add(repaired.shards, Ordering::Relaxed);
         self.bytes.fetch_add(repaired.bytes, Ordering::Relaxed);

@@ -25,21 +25,21 @@ use crate::write::parity;
 const COMPUTE_BYTES_MIN: u32 = 256 * 1024;
 
 /// A stripe that lacks shards.
-pub(super) struct StripeTask<'a> {
-    pub(super) map: &'a ClusterMap,
-    pub(super) extent: &'a Extent,
-    pub(super) stripe: u16,
+pub(crate) struct StripeTask<'a> {
+    pub(crate) map: &'a ClusterMap,
+    pub(crate) extent: &'a Extent,
+    pub(crate) stripe: u16,
     /// The slots to be computed; the stripe has a shard in each.
-    pub(super) wanted: SlotSet,
+    pub(crate) wanted: SlotSet,
 }
 
 /// The shards of the wanted slots.
-pub(super) struct Rebuilt {
-    pub(super) shards: Vec<(u8, Bytes)>,
+pub(crate) struct Rebuilt {
+    pub(crate) shards: Vec<(u8, Bytes)>,
     /// The sealed owner of the extent.
-    pub(super) owner: Bytes,
+    pub(crate) owner: Bytes,
     /// Bytes that were read for it.
-    pub(super) read_bytes: u64,
+    pub(crate) read_bytes: u64,
 }
 
 /// What was read.
@@ -49,7 +49,7 @@ struct Gathered {
 }
 
 /// Reads and computes.
-pub(super) async fn rebuild_stripe(
+pub(crate) async fn rebuild_stripe(
     shared: &Arc<Shared>,
     task: StripeTask<'_>,
 ) -> Result<Rebuilt, RepairFailure> {

@@ -112,7 +112,7 @@ mod tests {
     fn extent(sequence: u32, length: u64) -> Extent {
         let id = ExtentId { sequence, ..ExtentId::default() };
         let coding = Coding::parse("2+1").expect("valid");
-        Extent { id, coding, length, missing: SlotSet::default() }
+        Extent { id, coding, length, missing: SlotSet::default(), epoch: 0 }
     }
 
     #[test]

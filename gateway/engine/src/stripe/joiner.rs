@@ -111,7 +111,8 @@ mod tests {
             .map(|length| {
                 let coding = Coding::parse("4+2").expect("valid");
                 let id = ExtentId::default();
-                let extent = Extent { id, coding, length: *length, missing: SlotSet::default() };
+                let extent =
+                    Extent { id, coding, length: *length, missing: SlotSet::default(), epoch: 0 };
                 let planned = PlannedExtent { offset, extent };
                 offset += length;
                 planned

@@ -8,11 +8,12 @@ use model::coding::{Coding, StripeGeometry};
 use model::extent::Extent;
 use model::ids::{BucketId, DiskId, ManifestId, UploadId};
 use model::limits::STRIPE_BYTES_MAX;
-use model::names::{BucketName, ObjectKey};
+use model::names::{BucketName, ClassName, ObjectKey};
 use model::owner::{Owner, OwnerKind};
 use model::version::ObjectHeaders;
 
 use super::WriteError;
+use super::placement::WantedCoding;
 use super::run::Run;
 use crate::discard::Discard;
 use crate::engine::Shared;
@@ -40,6 +41,8 @@ pub struct WriteTarget {
     pub headers: Option<ObjectHeaders>,
     /// The checksum that will be kept of it, for recovery.
     pub checksum: Option<ChecksumAlgorithm>,
+    /// The storage class whose coding it gets; `None` for the bucket's.
+    pub class: Option<ClassName>,
 }
 
 /// Writes one body. Dropped before [`ObjectWriter::finish`] has succeeded, it deletes in the
@@ -69,8 +72,13 @@ impl ObjectWriter {
             checksum: target.checksum,
             headers: target.headers,
         };
-        let run = Run::new(Arc::clone(&shared), Arc::new(owner));
-        let size_hint = target.size_hint;
+        Self::as_owner(shared, owner, WantedCoding::OfClass(target.class))
+    }
+
+    /// Writes for an owner that is known already.
+    pub(crate) fn as_owner(shared: Arc<Shared>, owner: Owner, wanted: WantedCoding) -> Self {
+        let size_hint = owner.part_bytes;
+        let run = Run::new(Arc::clone(&shared), Arc::new(owner), wanted);
         Self { shared, size_hint, filling: None, run, size: 0, failed: false }
     }
 
@@ -131,7 +139,8 @@ impl ObjectWriter {
 
     /// Bytes of a stripe and its parity.
     fn cost(&self, stripe_bytes: u32) -> u64 {
-        let coding = self.shared.map.current().map(|map| map.coding);
+        let (wanted, bucket) = (&self.run.wanted, &self.run.owner.bucket);
+        let coding = self.shared.map.current().map(|map| wanted.by(&map, bucket));
         let geometry = coding
             .or(Coding::default_for(usize::from(u8::MAX)))
             .and_then(|coding| StripeGeometry::new(coding, stripe_bytes));

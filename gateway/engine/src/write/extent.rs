@@ -18,6 +18,8 @@ pub(super) struct ExtentSpec {
     pub(super) coding: Coding,
     /// The disk of each slot.
     pub(super) disks: Arc<[DiskId]>,
+    /// The epoch of the map that says so.
+    pub(super) epoch: u64,
     /// The sealed owner.
     pub(super) owner: Bytes,
 }
@@ -153,7 +155,8 @@ impl OpenExtent {
             }
         }
         let length = self.stripes.iter().map(|stripe| u64::from(stripe.bytes)).sum();
-        let extent = Extent { id: self.spec.id, coding: self.spec.coding, length, missing };
+        let ExtentSpec { id, coding, epoch, .. } = *self.spec;
+        let extent = Extent { id, coding, length, missing, epoch };
         SealedExtent { extent, spec: self.spec, is_durable, late: self.late }
     }
 }

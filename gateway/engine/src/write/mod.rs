@@ -16,6 +16,7 @@ mod straggler;
 
 pub use body::{ObjectWriter, WriteTarget, WrittenBody};
 pub(crate) use extent::Receipt;
+pub(crate) use placement::{WantedCoding, can_place};
 pub(crate) use seal::sync;
 pub(crate) use send::{append, parity};
 
@@ -25,6 +26,12 @@ pub enum WriteError {
     /// Not enough disks take data: try later.
     #[error("not enough disks are available to write")]
     Unavailable,
+    /// Not enough disks can be reached from here: try later, or by another gateway.
+    #[error("not enough disks can be reached to write")]
+    OutOfReach,
+    /// The disks that are there have no space: only deletes help.
+    #[error("the disks are full")]
+    Full,
     /// Too much is being written at once: try later.
     #[error("too many writes are under way")]
     Overloaded,

@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::cluster_map::{ClusterMap, Pg};
+use model::cluster_map::{ClusterMap, DiskState, Pg};
 use model::coding::{Coding, StripeGeometry};
 use model::extent::SlotSet;
 use model::ids::{DiskId, ExtentId, PgId};
+use model::level::MOVING;
+use model::limits::DISK_AVOIDED_THOUSANDTHS;
+use model::names::ClassName;
 use wire::clock::timeout;
 
 use super::WriteError;
@@ -24,33 +27,89 @@ pub(super) struct Placement {
     pg: PgId,
     coding: Coding,
     disks: Arc<[DiskId]>,
+    /// The epoch of the map that it was chosen by.
+    epoch: u64,
     /// Slots whose disk is avoided; only where there was nothing better (I-2).
     pub(super) skip: SlotSet,
 }
 
+/// The coding that a body is to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum WantedCoding {
+    /// That of a storage class; of the bucket's for none.
+    OfClass(Option<ClassName>),
+    /// This one and no other: rather nothing than a stop-gap.
+    Exactly(Coding),
+}
+
+impl WantedCoding {
+    /// The coding, by a map.
+    pub(super) fn by(&self, map: &ClusterMap, bucket: &str) -> Coding {
+        match self {
+            Self::OfClass(class) => map.coding_for(bucket, class.as_ref()),
+            Self::Exactly(coding) => *coding,
+        }
+    }
+
+    /// Whether this coding will do, where it is the best that there is.
+    fn takes(&self, coding: Coding) -> bool {
+        match self {
+            Self::OfClass(_) => true,
+            Self::Exactly(wanted) => *wanted == coding,
+        }
+    }
+}
+
 /// Whether the map has an open PG without avoided disks.
-pub(super) fn has_whole_pg(map: &ClusterMap, avoided: &[DiskId]) -> bool {
-    !map.open_pgs(avoided).is_empty()
+pub(super) fn has_whole_pg(map: &ClusterMap, wanted: Coding, avoided: &[DiskId]) -> bool {
+    !map.open_pgs_of(wanted, avoided).is_empty()
+}
+
+/// Whether a stripe of so many bytes finds a place without these disks.
+pub(crate) fn can_place(map: &ClusterMap, without: &[DiskId], stripe_bytes: u32) -> bool {
+    choose(map, map.coding, without, stripe_bytes, |_| 0, |_| 0).is_some()
+}
+
+/// How long a place is looked for, as times of the monotonic clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GiveUp {
+    /// Whatever the reason is that there is none.
+    pub(super) at: Duration,
+    /// Where there is none without nodes that this gateway can't reach.
+    pub(super) unreachable_at: Duration,
 }
 
 /// Chooses a PG for an extent whose first stripe has `stripe_bytes`: of two random open ones the
-/// emptier. Where none is without avoided disks, one that has enough others to reach the write
-/// quorum.
+/// emptier, of the wanted coding or the best that there is; one with a disk that is nearly full only
+/// where all have one. Where none is without avoided disks, one that has enough others to reach the
+/// write quorum.
 pub(super) fn choose(
     map: &ClusterMap,
+    wanted: Coding,
     avoided: &[DiskId],
     stripe_bytes: u32,
     emptiness: impl Fn(&Pg) -> u64,
     mut below: impl FnMut(u64) -> u64,
 ) -> Option<Placement> {
-    let whole = map.open_pgs(avoided);
+    let whole = map.open_pgs_of(wanted, avoided);
     if !whole.is_empty() {
         let mut draw = || whole[below(whole.len() as u64) as usize % whole.len()];
         let (first, second) = (draw(), draw());
         let better = if emptiness(second) < emptiness(first) { second } else { first };
-        return Some(placement(better, SlotSet::default()));
+        let chosen = if emptiness(better) < DISK_AVOIDED_THOUSANDTHS {
+            better
+        } else {
+            // Seldom: only then are all of them looked at.
+            let has_room = |pg: &&Pg| emptiness(pg) < DISK_AVOIDED_THOUSANDTHS;
+            let roomy: Vec<&Pg> = whole.iter().copied().filter(has_room).collect();
+            let at = below(roomy.len().max(1) as u64) as usize;
+            roomy.get(at).copied().unwrap_or(better)
+        };
+        return Some(placement(map, chosen, SlotSet::default()));
     }
-    let degraded: Vec<(u32, &Pg, SlotSet)> = map
+    // Where there are groups of other classes, they are the last resort.
+    let is_of_class = |pg: &Pg| map.classes.is_empty() || pg.coding == wanted;
+    let degraded: Vec<((bool, u32), &Pg, SlotSet)> = map
         .pgs
         .iter()
         .filter(|pg| map.is_open(pg))
@@ -62,17 +121,24 @@ pub(super) fn choose(
                 .for_each(|(slot, _)| skip.insert(slot));
             let geometry = StripeGeometry::new(pg.coding, stripe_bytes)?;
             let live = live_slots(&geometry, skip);
-            (live >= u32::from(geometry.write_quorum())).then_some((live, pg, skip))
+            (live >= u32::from(geometry.write_quorum())).then_some((
+                (is_of_class(pg), live),
+                pg,
+                skip,
+            ))
         })
         .collect();
     let most = degraded.iter().map(|(live, ..)| *live).max()?;
     let best: Vec<_> = degraded.iter().filter(|(live, ..)| *live == most).collect();
     let (_, pg, skip) = best[below(best.len() as u64) as usize % best.len()];
-    Some(placement(pg, *skip))
+    Some(placement(map, pg, *skip))
 }
 
-fn placement(pg: &Pg, skip: SlotSet) -> Placement {
-    Placement { pg: pg.id, coding: pg.coding, disks: pg.disks.clone().into(), skip }
+fn placement(map: &ClusterMap, pg: &Pg, skip: SlotSet) -> Placement {
+    let disks = pg.disks.clone().into();
+    // An older release would leave it out of what it records.
+    let epoch = if map.level_in_use() >= MOVING { map.epoch } else { 0 };
+    Placement { pg: pg.id, coding: pg.coding, disks, epoch, skip }
 }
 
 /// Opens a new extent. Looks again at ever newer maps until `give_up`, a time of the monotonic
@@ -80,14 +146,16 @@ fn placement(pg: &Pg, skip: SlotSet) -> Placement {
 pub(super) async fn open_extent(
     shared: &Shared,
     owner: &Owner,
+    wanted: &WantedCoding,
     stripe_bytes: u32,
-    give_up: Duration,
+    give_up: GiveUp,
 ) -> Result<OpenExtent, WriteError> {
-    let placement = find(shared, stripe_bytes, give_up).await?;
+    let placement = find(shared, wanted, &owner.bucket, stripe_bytes, give_up).await?;
     let named = shared.metadata.next_extent(placement.pg).await;
     let id = named.map_err(|_| WriteError::Unavailable)?;
     let owner = seal_owner(shared, id, owner)?;
-    let spec = ExtentSpec { id, coding: placement.coding, disks: placement.disks, owner };
+    let Placement { coding, disks, epoch, .. } = placement;
+    let spec = ExtentSpec { id, coding, disks, epoch, owner };
     Ok(OpenExtent::new(spec, placement.skip))
 }
 
@@ -106,25 +174,38 @@ fn seal_owner(shared: &Shared, id: ExtentId, owner: &Owner) -> Result<Bytes, Wri
 
 async fn find(
     shared: &Shared,
+    wanted: &WantedCoding,
+    bucket: &str,
     stripe_bytes: u32,
-    give_up: Duration,
+    give_up: GiveUp,
 ) -> Result<Placement, WriteError> {
     let emptiness = |pg: &Pg| shared.usage.of(pg);
     let below = |bound| shared.entropy.below(bound);
     let mut pause = PAUSE;
     let mut looks = 0u32;
     loop {
-        let left = give_up.saturating_sub(shared.clock.monotonic());
+        let now = shared.clock.monotonic();
+        let left = give_up.at.saturating_sub(now);
         if let Some(map) = shared.map.current() {
-            let avoided = shared.door.avoided();
-            if let Some(found) = choose(&map, &avoided, stripe_bytes, emptiness, below) {
+            let coding = wanted.by(&map, bucket);
+            let avoided = shared.door.avoided_for_placement(&map, coding);
+            let choose = |avoided: &[DiskId]| {
+                choose(&map, coding, avoided, stripe_bytes, emptiness, below)
+                    .filter(|found| wanted.takes(found.coding))
+            };
+            if let Some(found) = choose(&avoided) {
                 return Ok(found);
             }
-            // Disks may have recovered that failed a moment ago.
-            if looks > 2
-                && let Some(found) = choose(&map, &[], stripe_bytes, emptiness, below)
-            {
-                return Ok(found);
+            let lost = shared.door.reach.lost_disks(&map);
+            match choose(&lost) {
+                // Disks may have recovered that failed a moment ago.
+                Some(found) if looks > 2 => return Ok(found),
+                None if !lost.is_empty() && now >= give_up.unreachable_at => {
+                    return Err(WriteError::OutOfReach);
+                }
+                // Who waits for space waits long.
+                None if looks > 2 && is_full(&map, &lost) => return Err(WriteError::Full),
+                Some(_) | None => {}
             }
         }
         if left.is_zero() {
@@ -140,9 +221,18 @@ async fn find(
     }
 }
 
+/// Whether there would be a place if the disks that are full had space.
+fn is_full(map: &ClusterMap, lost: &[DiskId]) -> bool {
+    let is_there = |id: &DiskId| {
+        let state = map.disk(*id).map(|disk| disk.state);
+        matches!(state, Some(DiskState::Up | DiskState::Full)) && !lost.contains(id)
+    };
+    map.pgs.iter().any(|pg| pg.moves.is_empty() && pg.disks.iter().all(is_there))
+}
+
 #[cfg(test)]
 mod tests {
-    use model::cluster_map::{Disk, DiskState};
+    use model::cluster_map::{Disk, Standing};
     use model::ids::{ClusterId, DiskUuid, NodeId};
 
     use super::*;
@@ -158,11 +248,10 @@ mod tests {
             weight: 1,
             state: DiskState::Up,
             path: String::new(),
+            standing: Standing::default(),
         };
-        let pg = |(id, disks): (u32, &&[u32])| Pg {
-            id: PgId(id),
-            coding,
-            disks: disks.iter().copied().map(DiskId).collect(),
+        let pg = |(id, disks): (u32, &&[u32])| {
+            Pg::new(PgId(id), coding, disks.iter().copied().map(DiskId).collect())
         };
         ClusterMap {
             disks: (0..disks).map(disk).collect(),
@@ -173,7 +262,7 @@ mod tests {
 
     fn pick(map: &ClusterMap, avoided: &[u32], bytes: u32) -> Option<(u32, u32)> {
         let avoided: Vec<_> = avoided.iter().copied().map(DiskId).collect();
-        choose(map, &avoided, bytes, |pg| u64::from(10 - pg.id.0), |bound| bound - 1)
+        choose(map, map.coding, &avoided, bytes, |pg| u64::from(10 - pg.id.0), |bound| bound - 1)
             .map(|found| (found.pg.0, found.skip.0))
     }
 
@@ -182,8 +271,23 @@ mod tests {
         let map = map(4, &[&[0, 1, 2], &[1, 2, 3]], "2+1");
         let mut draws = [0u64, 1].into_iter();
         let below = |_| draws.next().expect("two draws");
-        let found = choose(&map, &[], 5, |pg| u64::from(10 - pg.id.0), below).expect("open");
+        let found =
+            choose(&map, map.coding, &[], 5, |pg| u64::from(10 - pg.id.0), below).expect("open");
         assert_eq!(found.pg, PgId(1));
+    }
+
+    #[test]
+    fn a_disk_that_is_nearly_full_is_left_alone_where_others_can_do() {
+        let map = map(4, &[&[0, 1, 2], &[0, 1, 2], &[1, 2, 3]], "2+1");
+        let pick = |fullness: [u64; 3], draws: &[u64]| {
+            let mut draws = draws.iter().copied();
+            let below = |bound| draws.next().expect("no more draws than that") % bound;
+            let emptiness = |pg: &Pg| fullness[pg.id.0 as usize];
+            choose(&map, map.coding, &[], 5, emptiness, below).map(|found| found.pg)
+        };
+        assert_eq!(pick([950, 899, 100], &[0, 1]), Some(PgId(1)), "none is looked for");
+        assert_eq!(pick([950, 960, 899], &[0, 1, 0]), Some(PgId(2)), "the only one with room");
+        assert_eq!(pick([950, 960, 970], &[2, 1, 0]), Some(PgId(1)), "the emptier of two");
     }
 
     #[test]
@@ -193,6 +297,17 @@ mod tests {
         assert_eq!(pick(&map, &[0], 1 << 20), Some((1, 0)));
         // 2+1 has no shard to spare.
         assert_eq!(pick(&map, &[1], 1 << 20), None);
+    }
+
+    #[test]
+    fn what_lacks_space_is_told_from_what_lacks_disks() {
+        let mut map = map(4, &[&[0, 1, 2], &[1, 2, 3]], "2+1");
+        (map.disks[1].state, map.disks[2].state) = (DiskState::Full, DiskState::Full);
+        assert!(is_full(&map, &[]));
+        assert!(is_full(&map, &[DiskId(0)]), "the other group only wants space");
+        assert!(!is_full(&map, &[DiskId(0), DiskId(3)]));
+        map.disks[1].state = DiskState::Down;
+        assert!(!is_full(&map, &[]), "a disk may come back");
     }
 
     #[test]

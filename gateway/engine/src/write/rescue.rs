@@ -33,7 +33,7 @@ impl Run {
             // Extents are sealed in order: it begins behind those that are written.
             let offset = self.owner.offset + self.written_bytes();
             let owner = self.owner_at(offset);
-            let mut run = Self::new(Arc::clone(&self.shared), Arc::new(owner));
+            let mut run = Self::new(Arc::clone(&self.shared), Arc::new(owner), self.wanted.clone());
             run.depth = self.depth + 1;
             for stripe in 0..lost.extent.stripe_count() {
                 let range = 0..lost.extent.stripe_bytes(stripe);

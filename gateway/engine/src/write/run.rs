@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 
 use super::WriteError;
 use super::extent::{OpenExtent, SealedExtent};
-use super::placement::{has_whole_pg, open_extent};
+use super::placement::{GiveUp, WantedCoding, has_whole_pg, open_extent};
 use super::seal::seal;
 use super::send::{StripeJob, StripeOutcome, send_stripe};
 use crate::discard::Discard;
@@ -34,6 +34,7 @@ pub(super) type WrittenExtent = (Extent, Arc<[DiskId]>);
 pub(super) struct Run {
     pub(super) shared: Arc<Shared>,
     pub(super) owner: Arc<Owner>,
+    pub(super) wanted: WantedCoding,
     /// Where the next extent begins in the part.
     offset: u64,
     /// Stripes to be sent, or sent again.
@@ -51,16 +52,19 @@ pub(super) struct Run {
     late: bool,
     /// When to stop looking for disks; set by the first failure, cleared by success.
     give_up: Option<Duration>,
+    /// When a place was first looked for since the last success.
+    looking_since: Option<Duration>,
     /// How many rescues this run is the work of.
     pub(super) depth: u32,
 }
 
 impl Run {
-    pub(super) fn new(shared: Arc<Shared>, owner: Arc<Owner>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, owner: Arc<Owner>, wanted: WantedCoding) -> Self {
         Self {
             shared,
             offset: owner.offset,
             owner,
+            wanted,
             pending: VecDeque::new(),
             open: None,
             in_flight: VecDeque::new(),
@@ -69,6 +73,7 @@ impl Run {
             touched: Vec::new(),
             late: false,
             give_up: None,
+            looking_since: None,
             depth: 0,
         }
     }
@@ -169,9 +174,15 @@ impl Run {
         let Some(next) = self.pending.front() else { return Ok(()) };
         if self.open.is_none() {
             let now = self.shared.clock.monotonic();
-            let give_up = self.give_up.unwrap_or(now + self.shared.options.placement_patience);
+            let options = &self.shared.options;
+            let since = *self.looking_since.get_or_insert(now);
+            let give_up = GiveUp {
+                at: self.give_up.unwrap_or(now + options.placement_patience),
+                unreachable_at: since + options.reach_patience,
+            };
             let owner = self.owner_at(self.offset);
-            let open = open_extent(&self.shared, &owner, next.bytes(), give_up).await?;
+            let open =
+                open_extent(&self.shared, &owner, &self.wanted, next.bytes(), give_up).await?;
             self.touched.push((open.spec.id, Arc::clone(&open.spec.disks)));
             self.open = Some(open);
         }
@@ -197,7 +208,7 @@ impl Run {
     async fn settle_one(&mut self) -> Result<(), WriteError> {
         let Some(outcome) = self.next_outcome().await? else { return Ok(()) };
         if outcome.failed.is_empty() {
-            self.give_up = None;
+            (self.give_up, self.looking_since) = (None, None);
             if let Some(open) = &mut self.open {
                 open.keep(&outcome);
                 self.offset += u64::from(outcome.stripe.bytes());
@@ -229,7 +240,10 @@ impl Run {
         }
         let Some(mut open) = self.open.take() else { return Err(WriteError::Failed) };
         let map = self.shared.map.current();
-        let elsewhere = map.is_some_and(|map| has_whole_pg(&map, &self.shared.door.avoided()));
+        let elsewhere = map.is_some_and(|map| {
+            let wanted = self.wanted.by(&map, &self.owner.bucket);
+            has_whole_pg(&map, wanted, &self.shared.door.avoided())
+        });
         let mut outcomes = VecDeque::from(outcomes);
         while let Some(outcome) = outcomes.pop_front() {
             open.late |= outcome.late;

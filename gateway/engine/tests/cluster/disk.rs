@@ -1,13 +1,13 @@
 //! A disk in memory that fails as it is told.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use model::checksum::blocks_verify;
 use model::coding::StripeGeometry;
-use model::ids::{ClusterId, DiskId, DiskUuid, Incarnation, ShardId};
+use model::ids::{ClusterId, DiskId, DiskUuid, Incarnation, PgId, ShardId};
 use model::limits::BLOCK_BYTES;
 use model::shard::{
     CompactionReport, DiskHealth, DiskReport, ScrubOrder, ScrubReport, ShardAppend, ShardBlocks,
@@ -15,6 +15,7 @@ use model::shard::{
 };
 use model::time::Timestamp;
 use wire::BoxFuture;
+use wire::clock::{Clock, SystemClock};
 use wire::network::Service;
 
 /// What is wrong with a disk.
@@ -71,12 +72,19 @@ impl Stored {
 
 pub struct FakeDisk {
     id: DiskId,
+    /// The clock that it is slow by.
+    clock: Arc<dyn Clock>,
     state: Mutex<State>,
 }
 
 impl FakeDisk {
     pub fn new(id: u32) -> Self {
-        Self { id: DiskId(id), state: Mutex::default() }
+        Self::at(Arc::new(SystemClock::new()), id)
+    }
+
+    /// One that lives by this clock.
+    pub fn at(clock: Arc<dyn Clock>, id: u32) -> Self {
+        Self { id: DiskId(id), clock, state: Mutex::default() }
     }
 
     pub fn set(&self, fault: Fault) {
@@ -97,6 +105,23 @@ impl FakeDisk {
 
     pub fn deletes(&self) -> usize {
         self.state.lock().expect("no panic").deletes
+    }
+
+    /// Whether it has a shard, as it was appended, and answers.
+    pub fn has(&self, id: &ShardId) -> bool {
+        let fault = self.state.lock().expect("no panic").fault;
+        !matches!(fault, Fault::Dead | Fault::Hangs) && self.holds(id)
+    }
+
+    /// Whether it has a shard, as it was appended, whether or not it answers.
+    pub fn holds(&self, id: &ShardId) -> bool {
+        let state = self.state.lock().expect("no panic");
+        state.shards.get(id).is_some_and(Stored::is_sound)
+    }
+
+    /// The groups that it has shards of.
+    pub fn groups(&self) -> BTreeSet<PgId> {
+        self.state.lock().expect("no panic").shards.keys().map(|id| id.extent.pg).collect()
     }
 
     /// Shards that aren't what was appended.
@@ -135,7 +160,13 @@ impl FakeDisk {
 
     /// Flips a bit of every shard.
     pub fn rot(&self) {
-        for stored in self.state.lock().expect("no panic").shards.values_mut() {
+        self.rot_some(|_| true);
+    }
+
+    /// Flips a bit of the shards that `is_hit` picks.
+    pub fn rot_some(&self, is_hit: impl Fn(&ShardId) -> bool) {
+        let mut state = self.state.lock().expect("no panic");
+        for (_, stored) in state.shards.iter_mut().filter(|(id, _)| is_hit(id)) {
             let mut payload = stored.append.payload.to_vec();
             let middle = payload.len() / 2;
             payload[middle] ^= 4;
@@ -179,11 +210,17 @@ impl FakeDisk {
                     if state.fault == Fault::Forgets {
                         continue;
                     }
-                    let before = state.shards.insert(append.id, Stored { append, durable: sync });
-                    assert!(
-                        before.is_none_or(|before| !before.is_sound()),
-                        "an id is never used twice, but to replace what is damaged"
-                    );
+                    if let Some(before) = state.shards.get_mut(&append.id)
+                        && before.is_sound()
+                    {
+                        assert!(
+                            before.append.payload == append.payload,
+                            "an id is never used twice, but to replace what is damaged"
+                        );
+                        before.durable |= sync;
+                        continue;
+                    }
+                    state.shards.insert(append.id, Stored { append, durable: sync });
                 }
                 state.syncs += usize::from(sync);
                 let incarnation = Incarnation(state.incarnation);
@@ -231,8 +268,7 @@ impl FakeDisk {
                 ShardResponse::Inventory(behind.map(row).take(limit as usize).collect())
             }
             ShardRequest::Groups { after, limit, .. } => {
-                let groups: std::collections::BTreeSet<_> =
-                    state.shards.keys().map(|id| id.extent.pg).collect();
+                let groups: BTreeSet<_> = state.shards.keys().map(|id| id.extent.pg).collect();
                 let behind = groups.into_iter().filter(|pg| after.is_none_or(|after| *pg > after));
                 ShardResponse::Groups(behind.take(limit as usize).collect())
             }
@@ -343,7 +379,7 @@ impl Service<ShardRequest, ShardResponse> for FakeDisk {
             let fault = self.state.lock().expect("no panic").fault;
             match fault {
                 Fault::Hangs => std::future::pending::<()>().await,
-                Fault::Slow(time) => tokio::time::sleep(time).await,
+                Fault::Slow(time) => self.clock.sleep(time).await,
                 _ => {}
             }
             self.answer(request)

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use engine::Metadata;
-use model::cluster_map::{ClusterMap, Disk, DiskState};
+use model::cluster_map::{ClusterMap, Disk, DiskState, Standing};
 use model::coding::Coding;
 use model::command::{Command, Committed, GarbageKey, LackingExtent, Outcome, Refusal};
 use model::extent::{Extent, SlotSet};
@@ -145,6 +145,7 @@ impl FakeMetadata {
             weight: 1,
             state: DiskState::Up,
             path: String::new(),
+            standing: Standing::default(),
         };
         let records = (0..disks.len() as u32).map(disk).collect();
         let cluster = ClusterId([1; 16]);
@@ -310,6 +311,7 @@ impl FakeMetadata {
                         etag: version.etag,
                         modified: version.modified,
                         checksum: None,
+                        class: None,
                     })
                     .collect();
                 // Small pages, so that there are several.

@@ -2,6 +2,7 @@
 
 pub mod disk;
 pub mod metadata;
+pub mod never_worse;
 pub mod whole;
 
 use std::sync::Arc;
@@ -43,6 +44,8 @@ pub fn quick() -> EngineOptions {
         report_interval: Duration::from_millis(10),
         garbage_delay: Duration::ZERO,
         repair_interval: None,
+        move_interval: None,
+        recode_interval: None,
         reconcile_interval: None,
         ..EngineOptions::default()
     }
@@ -68,6 +71,17 @@ pub fn reconciling() -> EngineOptions {
     }
 }
 
+/// The same, with repair and moves of slots, and what they leave behind soon deleted.
+pub fn moving() -> EngineOptions {
+    EngineOptions {
+        move_interval: Some(Duration::from_millis(20)),
+        stray_grace: Duration::from_millis(200),
+        delete_deadline: Duration::from_millis(400),
+        shutdown_patience: Duration::ZERO,
+        ..repairing()
+    }
+}
+
 impl Cluster {
     pub fn new(disks: u32, coding: &str) -> Self {
         Self::with(disks, coding, quick())
@@ -80,7 +94,8 @@ impl Cluster {
     /// One that lives by this clock.
     pub fn at(clock: Arc<dyn Clock>, disks: u32, coding: &str, options: EngineOptions) -> Self {
         let network = InProcess::<ShardRequest, ShardResponse>::new(Arc::clone(&clock));
-        let disks: Vec<_> = (0..disks).map(|id| Arc::new(FakeDisk::new(id))).collect();
+        let disk = |id| Arc::new(FakeDisk::at(Arc::clone(&clock), id));
+        let disks: Vec<_> = (0..disks).map(disk).collect();
         for (id, disk) in disks.iter().enumerate() {
             network.register(Peer(id as u64), disk.clone());
         }
@@ -101,6 +116,7 @@ impl Cluster {
             size_hint,
             headers: None,
             checksum: None,
+            class: None,
         }
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use engine::{
-    BodyDigest, Engine, EngineOptions, ObjectCommit, PartCommit, RecoverError, RecoverFigures,
-    RecoverMeter, RecoverRequest, WriteTarget,
+    BodyDigest, Engine, EngineOptions, Metadata, ObjectCommit, PartCommit, RecoverError,
+    RecoverFigures, RecoverMeter, RecoverRequest, WriteTarget,
 };
 use md5::{Digest as _, Md5};
 use metadata::backup::{BackupFile, BackupSink, RestoreSettings, found_for_recovery, restore};
@@ -16,18 +16,18 @@ use metadata::keeper::{Keeper, KeeperParts, MayFound, Placement};
 use metadata::replica::{World, wipe};
 use metadata::session::Writer;
 use model::checksum::{ChecksumAlgorithm, ChecksumKind, StoredChecksum};
-use model::cluster_map::{Disk as MapDisk, DiskState};
+use model::cluster_map::{ClusterMap, Disk as MapDisk, DiskState, Standing};
 use model::coding::Coding;
 use model::command::{Command, CompleteUpload, CopyObject, Outcome, SourceObject, WriteCondition};
 use model::ids::{ClusterId, DiskId, DiskUuid, NodeId, ReplicaId, UploadId};
-use model::query::{Answer, ListObjects, PlanWanted, Query};
-use model::shard::{ShardRequest, ShardResponse};
+use model::query::{Answer, Heartbeat, ListObjects, PlanWanted, Query};
+use model::shard::{DiskReport, ShardRequest, ShardResponse};
 use model::upload::{PartReference, Upload};
 use model::version::{ETag, ObjectHeaders, UserMetadata, Version};
 use wire::BoxFuture;
 use wire::clock::{Clock, SystemClock};
 use wire::disk::{Disk, DiskFile, OpenMode, RealDisk};
-use wire::network::{InProcess, Peer};
+use wire::network::{InProcess, Peer, Service as _};
 
 use super::disk::FakeDisk;
 use super::{bucket, engine, key, quick};
@@ -128,6 +128,11 @@ fn patient() -> EngineOptions {
 
 impl Whole {
     pub async fn new(disks: u32, coding: &str) -> Self {
+        Self::with(disks, coding, patient()).await
+    }
+
+    /// One whose engine has these limits.
+    pub async fn with(disks: u32, coding: &str, options: EngineOptions) -> Self {
         let root = tempfile::tempdir().expect("made");
         std::fs::create_dir(root.path().join("metadata")).expect("made");
         let coding = Coding::parse(coding).expect("valid");
@@ -148,7 +153,7 @@ impl Whole {
             let outcome = client.propose_one(command).await;
             assert_eq!(outcome, Ok(Outcome::DiskRegistered(DiskId(id))));
         }
-        let engine = open_engine(&client, &network, patient()).await;
+        let engine = open_engine(&client, &network, options).await;
         Self {
             root,
             keeper: Some(keeper),
@@ -159,6 +164,58 @@ impl Whole {
             disks,
             lost: Vec::new(),
             engine,
+        }
+    }
+
+    /// One more disk of this weight joins.
+    pub async fn add_disk(&mut self, weight: u32) -> DiskId {
+        let id = self.disks.len() as u32 + 1;
+        let disk = Arc::new(FakeDisk::new(id));
+        self.network.register(Peer(u64::from(id)), disk.clone());
+        self.disks.push(disk);
+        let MapDisk { uuid, node, .. } = map_disk(id);
+        let (rack, zone, path) = (String::new(), String::new(), String::new());
+        let command = Command::RegisterDisk { uuid, node, rack, zone, weight, path };
+        assert_eq!(self.order(command).await, Outcome::DiskRegistered(DiskId(id)));
+        DiskId(id)
+    }
+
+    pub fn client(&self) -> &Arc<MetadataClient> {
+        &self.client
+    }
+
+    /// Has the metadata do something, in nobody's session.
+    pub async fn order(&self, command: Command) -> Outcome {
+        self.client.propose_one(command).await.expect("proposed")
+    }
+
+    pub async fn map(&self) -> ClusterMap {
+        match self.query(Query::ClusterMap { known_epoch: 0 }).await {
+            Answer::ClusterMap(Some(map)) => map,
+            answer => panic!("no map: {answer:?}"),
+        }
+    }
+
+    /// The engine of another gateway, or of this name's next process.
+    pub async fn engine_of(&self, gateway: &str, options: EngineOptions) -> Engine {
+        let writer = Writer::open(Arc::clone(&self.client), gateway).await.expect("opened");
+        self.engine_by(Arc::new(writer), options)
+    }
+
+    /// An engine that sees the metadata so.
+    pub fn engine_by(&self, metadata: Arc<dyn Metadata>, options: EngineOptions) -> Engine {
+        engine(metadata, &self.network, options)
+    }
+
+    /// What the nodes of the disks that work tell the metadata every second.
+    pub async fn heartbeat(&self) {
+        for (number, disk) in (1u32..).zip(&self.disks) {
+            if let ShardResponse::Status(reports) = disk.serve(ShardRequest::Status).await {
+                let uuid = map_disk(number).uuid;
+                let disks = reports.into_iter().map(|report| DiskReport { uuid, ..report });
+                let heartbeat = Heartbeat { node: NodeId(number), disks: disks.collect() };
+                let _ = self.client.heartbeat(heartbeat).await;
+            }
         }
     }
 
@@ -260,6 +317,7 @@ impl Whole {
             size_hint: Some(body.len() as u64),
             headers: None,
             checksum: Some(ChecksumAlgorithm::Crc64Nvme),
+            class: None,
         }
     }
 
@@ -423,6 +481,7 @@ fn map_disk(id: u32) -> MapDisk {
         weight: 10,
         state: DiskState::Up,
         path: String::new(),
+        standing: Standing::default(),
     }
 }
 

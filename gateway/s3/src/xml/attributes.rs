@@ -78,6 +78,8 @@ pub struct Attributes<'a> {
     pub size: u64,
     /// Its checksum.
     pub checksum: Option<&'a StoredChecksum>,
+    /// Its storage class.
+    pub class: &'a str,
     /// A page of its parts.
     pub parts: Vec<AttributePart<'a>>,
     /// The page that was asked for.
@@ -105,7 +107,7 @@ pub fn response(wanted: Wanted, object: &Attributes<'_>) -> Bytes {
         write_parts(&mut xml, object, count);
     }
     if wanted.storage_class {
-        xml.text("StorageClass", "STANDARD");
+        xml.text("StorageClass", object.class);
     }
     if wanted.size {
         xml.number("ObjectSize", object.size);
@@ -155,6 +157,7 @@ mod tests {
             etag: ETag { md5: [0; 16], parts: Some(2) },
             size: 9,
             checksum: None,
+            class: "STANDARD",
             parts: vec![],
             list: ListParts { max_parts: 1000, after: 0 },
             truncated: Truncated::No,

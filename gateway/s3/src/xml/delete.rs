@@ -105,7 +105,9 @@ fn target(element: &Element) -> Result<DeleteTarget, S3Error> {
     let key = match ObjectKey::parse(text) {
         Ok(key) => key,
         Err(NameError::KeyTooLong) => return refused(S3Error::new(S3ErrorCode::KeyTooLongError)),
-        Err(NameError::EmptyKey | NameError::InvalidBucketName) => return Err(malformed()),
+        Err(NameError::EmptyKey | NameError::InvalidBucketName | NameError::InvalidClassName) => {
+            return Err(malformed());
+        }
     };
     let version = match element.child_text("VersionId") {
         None | Some("") => None,

@@ -27,6 +27,8 @@ pub struct ListedObject<'a> {
     pub size: u64,
     /// Its checksum's algorithm and kind, if it has one.
     pub checksum: Option<(ChecksumAlgorithm, ChecksumKind)>,
+    /// Its storage class.
+    pub class: &'a str,
 }
 
 /// A page of a listing.
@@ -104,7 +106,7 @@ fn write_object(
     if let Some(owner) = owner {
         owner.write("Owner", xml);
     }
-    xml.text("StorageClass", "STANDARD");
+    xml.text("StorageClass", object.class);
     xml.close("Contents");
 }
 
@@ -120,6 +122,7 @@ mod tests {
             etag: ETag { md5: [0; 16], parts: Some(2) },
             size: 7,
             checksum: Some((ChecksumAlgorithm::Crc32, ChecksumKind::Composite)),
+            class: "STANDARD",
         };
         let page = ObjectPage {
             objects: vec![object],

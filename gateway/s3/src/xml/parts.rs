@@ -37,6 +37,8 @@ pub struct UploadTarget<'a> {
     pub id: UploadId,
     /// The checksum that it was begun with.
     pub checksum: Option<(ChecksumAlgorithm, ChecksumKind)>,
+    /// The storage class that it was begun with.
+    pub class: &'a str,
 }
 
 /// Writes a page of parts; `truncated` says that there are more behind the last of them.
@@ -54,7 +56,7 @@ pub fn list(
     xml.text("UploadId", &target.id.to_string());
     owner.write("Initiator", &mut xml);
     owner.write("Owner", &mut xml);
-    xml.text("StorageClass", "STANDARD");
+    xml.text("StorageClass", target.class);
     xml.number("PartNumberMarker", u64::from(list.after));
     if let (Truncated::Yes, Some(last)) = (truncated, parts.last()) {
         xml.number("NextPartNumberMarker", u64::from(last.number));
@@ -95,8 +97,13 @@ mod tests {
 
     #[test]
     fn listing() {
-        let target =
-            UploadTarget { bucket: "abc", key: "k\r", id: UploadId([1; 16]), checksum: None };
+        let target = UploadTarget {
+            bucket: "abc",
+            key: "k\r",
+            id: UploadId([1; 16]),
+            checksum: None,
+            class: "STANDARD",
+        };
         let part =
             ListedPart { number: 3, modified: Timestamp(0), md5: [0; 16], size: 5, checksum: None };
         let owner = Owner { id: "o", display_name: "n" };

@@ -22,6 +22,8 @@ pub struct ListedUpload<'a> {
     pub initiated: Timestamp,
     /// The checksum that it was begun with.
     pub checksum: Option<(ChecksumAlgorithm, ChecksumKind)>,
+    /// Its storage class.
+    pub class: &'a str,
 }
 
 /// A page of a listing of uploads.
@@ -73,7 +75,7 @@ pub fn list(bucket: &str, owner: Owner<'_>, list: &ListUploads, page: &UploadPag
         xml.text("UploadId", &upload.id.to_string());
         owner.write("Initiator", &mut xml);
         owner.write("Owner", &mut xml);
-        xml.text("StorageClass", "STANDARD");
+        xml.text("StorageClass", upload.class);
         xml.text("Initiated", &date::iso8601(upload.initiated));
         if let Some((algorithm, kind)) = upload.checksum {
             xml.text("ChecksumAlgorithm", algorithm_name(algorithm));
@@ -100,7 +102,13 @@ mod tests {
         let query = Query::parse(Some("max-uploads=1")).expect("a query");
         let parameters = ListUploads::parse(&query).expect("parameters");
         let id = UploadId([1; 16]);
-        let upload = ListedUpload { key: "k", id, initiated: Timestamp(0), checksum: None };
+        let upload = ListedUpload {
+            key: "k",
+            id,
+            initiated: Timestamp(0),
+            checksum: None,
+            class: "STANDARD",
+        };
         let page = UploadPage {
             uploads: vec![upload],
             common_prefixes: vec![],

@@ -5,13 +5,15 @@ use minicbor::bytes::ByteVec;
 
 use crate::bucket::Bucket;
 use crate::checksum::{ChecksumAlgorithm, ChecksumKind, StoredChecksum, block_checksums};
-use crate::cluster_map::{ClusterMap, Disk, DiskState, Pg};
+use crate::class::*;
+use crate::cluster_map::{ClusterMap, Disk, DiskState, Mute, Pg, UpkeepWish};
 use crate::coding::Coding;
 use crate::command::*;
 use crate::extent::{Extent, SlotSet};
 use crate::ids::*;
 use crate::membership::*;
-use crate::names::{BucketName, ObjectKey};
+use crate::moves::*;
+use crate::names::{BucketName, ClassName, ObjectKey};
 use crate::node::*;
 use crate::query::*;
 use crate::recovery::{AdoptObject, BackupBegun, BackupPiece, Held};
@@ -54,7 +56,7 @@ fn checksum() -> StoredChecksum {
 }
 
 fn extent() -> Extent {
-    Extent { id: extent_id(), coding: coding(), length: 5_000_000, missing: SlotSet(2) }
+    Extent { id: extent_id(), coding: coding(), length: 5_000_000, missing: SlotSet(2), epoch: 4 }
 }
 
 fn part() -> Part {
@@ -218,7 +220,13 @@ pub fn commands() -> Vec<(Command, Roles)> {
     let (bucket, key) = object;
     let manifest = ManifestId([2; 16]);
     let lacking = LackingExtent { extent: extent_id(), slots: SlotSet(5) };
-    let repaired = RepairedExtent { extent: extent_id(), slots: SlotSet(6) };
+    let repaired = RepairedExtent {
+        extent: extent_id(),
+        slots: SlotSet(6),
+        epoch: 5,
+        moving_to: Some(DiskId(3)),
+        since: Timestamp(4),
+    };
     let reference = PartReference { number: 1, md5: [9; 16], checksum: Some(checksum()) };
     let token = JoinToken {
         id: TokenId([1; 16]),
@@ -339,6 +347,7 @@ pub fn commands() -> Vec<(Command, Roles)> {
                 token: TokenId([1; 16]),
                 secret_sha256: ByteVec::from(vec![2; 32]),
                 node: registration(),
+                proven: Some(NodeId(3)),
             },
             Roles::METADATA,
         ),
@@ -347,7 +356,10 @@ pub fn commands() -> Vec<(Command, Roles)> {
         (Command::CreateToken(token), Roles::METADATA),
         (Command::RevokeToken { token: TokenId([1; 16]) }, Roles::METADATA),
         (Command::PlaceReplica(place()), Roles::METADATA),
-        (Command::ForgetReplica { replica: ReplicaId(4) }, Roles::METADATA),
+        (
+            Command::ForgetReplica { replica: ReplicaId(4), taken_from: Some(NodeId(2)) },
+            Roles::METADATA,
+        ),
         (Command::TakeLease { job: Job::Backup, holder: SessionId(3), duration_ms: 1000 }, users),
         (Command::AdoptObject(adopted()), users),
         (
@@ -361,15 +373,88 @@ pub fn commands() -> Vec<(Command, Roles)> {
             users,
         ),
         (Command::AdoptDisk(disk()), keepers),
+        (Command::AdoptPgs { pgs: vec![Pg::new(PgId(1), coding(), vec![DiskId(1)])] }, users),
+        (Command::ReleaseHeld { until: SessionId(9) }, users),
+        (Command::AdoptNode(Node::new(NodeId(4), registration())), Roles::METADATA),
+        (Command::BeginMoves { moves: vec![a_move()] }, users),
+        (Command::EndMove(move_end(MoveResult::Done { unrecoverable: vec![extent_id()] })), users),
+        (Command::DrainDisk { disk: DiskId(1), is_draining: true }, users),
+        (Command::WeighDisk { disk: DiskId(1), weight: Some(3) }, users),
+        (Command::PlaceNode { node: NodeId(2), place: node_place() }, users),
         (
-            Command::AdoptPgs {
-                pgs: vec![Pg { id: PgId(1), coding: coding(), disks: vec![DiskId(1)] }],
-            },
+            Command::SetUpkeep(UpkeepWish {
+                is_paused: true,
+                bytes_per_second: Some(1 << 20),
+                suspect_after_seconds: Some(1),
+                down_after_seconds: Some(2),
+                out_after_seconds: Some(3),
+            }),
             users,
         ),
-        (Command::ReleaseHeld { until: SessionId(9) }, users),
-        (Command::AdoptNode(Node { id: NodeId(4), registration: registration() }), Roles::METADATA),
+        (Command::MuteHealth(mute()), users),
+        (Command::GiveUpDisk { disk: DiskId(1), is_out: true }, users),
+        (Command::SetStorageClass { name: class_name(), coding: Some(coding()) }, users),
+        (Command::SetBucketClass { bucket: bucket_name(), class: class_name() }, users),
+        (
+            Command::SetRecode(SetRecode {
+                bucket: bucket_name(),
+                known: Some(Timestamp(4)),
+                order: Some(recode_order()),
+            }),
+            users,
+        ),
+        (
+            Command::RecodeObject(RecodeObject {
+                bucket: bucket_name(),
+                key: object_key(),
+                manifest: ManifestId([1; 16]),
+                recoded: ManifestId([2; 16]),
+                class: class_name(),
+                parts: vec![RecodedPart { number: 1, extents: vec![extent()] }],
+                record: Some(extent()),
+            }),
+            users,
+        ),
     ]
+}
+
+fn class_name() -> ClassName {
+    ClassName::parse("MIRROR").expect("valid")
+}
+
+fn recode_order() -> RecodeOrder {
+    let amount = RecodeAmount { objects: 3, bytes: 4 };
+    RecodeOrder {
+        ordered: Timestamp(4),
+        cursor: "k".to_owned(),
+        done: amount,
+        total: Some(amount),
+        failed: 1,
+        changed: 2,
+        begun: Some(Timestamp(5)),
+        ..RecodeOrder::new(class_name())
+    }
+}
+
+fn a_move() -> Move {
+    let (from, to) = (DiskId(2), DiskId(3));
+    Move { pg: PgId(0), slot: 1, from, to, reason: MoveReason::Drain }
+}
+
+fn slot_move() -> SlotMove {
+    SlotMove { slot: 1, to: DiskId(3), reason: MoveReason::Balance, since: Timestamp(4) }
+}
+
+fn move_end(result: MoveResult) -> MoveEnd {
+    MoveEnd { pg: PgId(0), slot: 1, to: DiskId(3), result, since: Timestamp(4) }
+}
+
+fn node_place() -> NodePlace {
+    NodePlace { rack: "b".to_owned(), zone: "z".to_owned() }
+}
+
+fn mute() -> Mute {
+    Mute { code: "DISK_DOWN".to_owned(), until: Timestamp(8) }
 }
 
 fn adopted() -> AdoptObject {
@@ -455,6 +540,15 @@ pub fn queries() -> Vec<(Query, Roles)> {
         (Query::ClusterMap { known_epoch: 4 }, Roles::ALL),
         (Query::Trust, Roles::METADATA),
         (Query::Held, users),
+        (
+            Query::ToRecode {
+                bucket: bucket_name(),
+                after: "k".to_owned(),
+                limit: 9,
+                class: Some(class_name()),
+            },
+            users,
+        ),
     ]
 }
 
@@ -502,15 +596,29 @@ fn disk() -> Disk {
         weight: 10,
         state: DiskState::Up,
         path: "/disk".to_owned(),
+        standing: crate::cluster_map::Standing {
+            is_draining: true,
+            weight: Some(7),
+            since: Timestamp(9),
+            flaps: 2,
+            is_given_up: true,
+        },
     }
 }
 
 fn map() -> ClusterMap {
     let mut map = ClusterMap::new(ClusterId([1; 16]), coding());
     map.disks.push(disk());
-    map.pgs.push(Pg { id: PgId(0), coding: coding(), disks: vec![DiskId(1); 6] });
-    map.nodes.push(Node { id: NodeId(1), registration: registration() });
+    map.pgs.push(Pg {
+        moves: vec![slot_move()],
+        moved: vec![SlotMoved { slot: 1, epoch: 2 }],
+        ..Pg::new(PgId(0), coding(), vec![DiskId(1); 6])
+    });
+    map.nodes.push(Node { place: Some(node_place()), ..Node::new(NodeId(1), registration()) });
     map.replicas.push(place());
+    map.without_metadata.push(NodeId(1));
+    let class = StorageClass { name: class_name(), coding: coding(), buckets: vec![bucket_name()] };
+    map.classes.push(class);
     map
 }
 
@@ -521,6 +629,7 @@ fn answers() -> Vec<Answer> {
         created: Timestamp(5),
         owner: "root".to_owned(),
         location: String::new(),
+        recode: Some(recode_order()),
     };
     let found = ObjectFound {
         version: version(),
@@ -533,6 +642,7 @@ fn answers() -> Vec<Answer> {
         etag: etag(),
         modified: Timestamp(4),
         checksum: upload().checksum,
+        class: Some(class_name()),
     };
     let paged = PartIndex { count: 600, page_offsets: vec![0, 9], page_numbers: vec![1, 300] };
     vec![
@@ -591,6 +701,11 @@ fn answers() -> Vec<Answer> {
         Answer::ClusterMap(Some(map())),
         Answer::Trust(Box::new(Trust { authority: Some(authority()), tokens: Vec::new() })),
         Answer::Held(None),
+        Answer::ToRecode(RecodePage {
+            keys: vec![object_key()],
+            amount: RecodeAmount { objects: 1, bytes: 9 },
+            next: Some(object_key()),
+        }),
         Answer::Held(Some(Held { sessions: vec![SessionId(1)], ..Held::default() })),
         Answer::Refused(Refusal::PartTooSmall { number: 3 }),
     ]
@@ -662,6 +777,14 @@ pub fn membership_requests() -> Vec<MembershipRequest> {
             secret: ByteVec::from(vec![7; 32]),
             node: registration(),
             certificate_request: certificate_request.clone(),
+            certificate: None,
+        },
+        MembershipRequest::Join {
+            token: TokenId([1; 16]),
+            secret: ByteVec::from(vec![7; 32]),
+            node: registration(),
+            certificate_request: certificate_request.clone(),
+            certificate: Some(ByteVec::from(vec![0x30, 0x81])),
         },
         MembershipRequest::Renew { certificate_request },
         MembershipRequest::Register { node: registration() },
@@ -671,8 +794,9 @@ pub fn membership_requests() -> Vec<MembershipRequest> {
 pub fn membership_responses() -> Vec<MembershipResponse> {
     let members = Members {
         epoch: 3,
-        nodes: vec![Node { id: NodeId(1), registration: registration() }],
+        nodes: vec![Node { place: Some(node_place()), ..Node::new(NodeId(1), registration()) }],
         replicas: vec![place()],
+        last_node: NodeId(4),
     };
     let joined = Joined {
         cluster: ClusterId([1; 16]),

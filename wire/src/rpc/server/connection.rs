@@ -23,7 +23,7 @@ use crate::rpc::outbox::Outbox;
 use crate::rpc::services::Caller;
 use crate::rpc::stream::Met;
 use crate::rpc::telemetry::{self, OpenConnection};
-use crate::tls::CLOCK_SKEW;
+use crate::tls::{CLOCK_SKEW, Identity};
 
 /// Answers a peer's requests until it hangs up, breaks the rules, or the server ends.
 pub(super) async fn serve(
@@ -34,7 +34,9 @@ pub(super) async fn serve(
 ) {
     let limits = &shared.limits;
     let stranger = IntakeLimits { frame_bytes_max: limits.anonymous_frame_bytes_max };
-    let (requests_max, intake_limits, deadline_max, idle) = if caller.identity.is_some() {
+    let was_removed = shared.services.is_removed(caller.identity.as_ref());
+    let is_node = caller.identity.is_some() && !was_removed;
+    let (requests_max, intake_limits, deadline_max, idle) = if is_node {
         (limits.requests_in_flight_max, IntakeLimits::NODE, DEADLINE_MAX, limits.idle)
     } else {
         let idle = limits.idle.min(ANONYMOUS_IDLE);
@@ -51,6 +53,7 @@ pub(super) async fn serve(
         outbox: &outbox,
         budget: &budget,
         expires: met.expires,
+        node: met.peer.as_ref().filter(|_| is_node),
         deadline_max,
         idle,
         received: intake.received(),
@@ -83,6 +86,8 @@ struct Watch<'a> {
     outbox: &'a Outbox,
     budget: &'a Budget,
     expires: Option<Timestamp>,
+    /// The peer, if it was in the cluster when it came.
+    node: Option<&'a Identity>,
     deadline_max: Duration,
     idle: Duration,
     received: Arc<AtomicU64>,
@@ -136,6 +141,13 @@ impl Watch<'_> {
                     _ => return,
                 },
                 () = self.shared.clock.sleep(TICK) => {}
+            }
+            if self.shared.services.is_removed(self.node) {
+                tracing::warn!(
+                    node = self.node.map(|node| node.node.0),
+                    "a removed node is cut off"
+                );
+                return;
             }
             let received = self.received.load(Ordering::Relaxed);
             open.bytes(received, self.outbox.written());

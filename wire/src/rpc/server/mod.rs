@@ -54,7 +54,7 @@ struct Shared {
 enum CountedBy {
     /// From this address, and nobody knows whose.
     Handshake(IpAddr),
-    /// From this address, without a certificate.
+    /// From this address, without a certificate, or with that of a node that was removed.
     Stranger(IpAddr),
     /// Of this node.
     Peer(NodeId),
@@ -187,7 +187,11 @@ impl Shared {
     ) -> Result<(Met, Counted), MeetError> {
         let (own, limits) = (self.security.identity(), &self.limits);
         let admit = |peer: Option<&Identity>| {
-            let (by, limit) = match peer {
+            let is_removed = self.services.is_removed(peer);
+            if is_removed && !self.services.has_membership() {
+                return Err(MeetError::Removed);
+            }
+            let (by, limit) = match peer.filter(|_| !is_removed) {
                 Some(peer) => (CountedBy::Peer(peer.node), limits.connections_per_peer_max),
                 None => (CountedBy::Stranger(ip), limits.anonymous_connections_per_address_max),
             };

@@ -124,11 +124,16 @@ async fn carry_out(shared: &Shared, caller: Caller, request: Arrived, reply: Rep
     let service = service_name(request.service);
     let began = shared.clock.monotonic();
     let (id, ip) = (request.id, caller.address.ip());
-    let accepted = shared
-        .services
-        .find(request.service, request.target)
-        .ok_or(Refusal::NotHere)
-        .and_then(|answering| answering.read(caller, request.frame));
+    let is_removed = request.service != Service::Membership as u8
+        && shared.services.is_removed(caller.identity.as_ref());
+    let accepted = if is_removed {
+        Err(Refusal::NotAllowed)
+    } else {
+        let answering = shared.services.find(request.service, request.target);
+        answering
+            .ok_or(Refusal::NotHere)
+            .and_then(|answering| answering.read(caller, request.frame))
+    };
     let accepted = match accepted {
         Ok(accepted) => accepted,
         Err(why) => {
