@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 
 from harness.content import MIB, pattern
 from harness.sdk import connect, read
+from harness.server import ACCESS_KEY, SECRET_KEY
 
 BACKUPS = "drystone-metadata-backups"
 SECONDS_MAX = 60
@@ -43,12 +44,146 @@ def backups(s3):
         return []
 
 
+def targets(server):
+    """What the server says of the targets of its backups, by name."""
+    return {target["target"]: target for target in server.status()["metadata"]["backups"]}
+
+
+def log_of(server):
+    """All that it has said."""
+    return server.log.read_text(errors="replace")
+
+
+def remote_arguments(endpoint, secret_file):
+    """Backups every second, to a bucket of another server as well."""
+    return [
+        "--backup-interval-seconds", "1", "--backup-keep", "2",
+        "--backup-endpoint", endpoint, "--backup-bucket", "offsite", "--backup-prefix", "of/",
+        "--backup-access-key", ACCESS_KEY, "--backup-secret-key-file", str(secret_file),
+    ]
+
+
+def test_backups_go_to_another_store_as_well(new_server, tmp_path):
+    other = new_server("other")
+    offsite = connect(other.endpoint)
+    offsite.create_bucket(Bucket="offsite")
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET_KEY + "\n")
+    server = new_server(arguments=remote_arguments(other.endpoint, secret))
+    s3 = connect(server.endpoint)
+    s3.create_bucket(Bucket="mine")
+    s3.put_object(Bucket="mine", Key="key", Body=b"body")
+
+    def kept():
+        return [found["Key"] for found in offsite.list_objects_v2(Bucket="offsite").get("Contents", [])]
+
+    first = wait_until(kept, "a backup elsewhere")
+    cluster = server.status()["cluster"]
+    assert first[0].startswith(f"of/{cluster}/metadata-")
+    wait_until(lambda: len(kept()) == 2 and first[0] not in kept(), "the first is replaced")
+
+    def taken():
+        """A backup that wasn't replaced before it was read."""
+        try:
+            return offsite.get_object(Bucket="offsite", Key=kept()[-1])["Body"].read()
+        except ClientError:
+            return None
+
+    file = tmp_path / "fetched"
+    file.write_bytes(wait_until(taken, "a backup is fetched"))
+    verified = admin(server, "verify-backup", file)
+    assert verified.returncode == 0, verified.stderr
+    wait_until(lambda: backups(s3), "a backup in the store itself")
+    found = targets(server)
+    assert found["remote"]["newest"] and found["remote"]["taken_by"] == "this", found
+    assert found["remote"]["place"] == f"{other.endpoint}/offsite/of/{cluster}/"
+    shown = admin(server, "status")
+    assert shown.returncode == 0 and found["remote"]["place"] in shown.stdout, shown.stdout
+    metrics = server.admin_get("/metrics")[1].decode()
+    for name in ["backup_taken_seconds", "backup_bytes_total"]:
+        for target in ["cluster", "remote"]:
+            assert f'drystone_metadata_{name}{{target="{target}"}}' in metrics
+
+    # Such a backup is all that a restore needs. Until what is held is released none is removed.
+    before = s3.get_object(Bucket="mine", Key="key")["Body"].read()
+    assert server.stop() == 0
+    from_before = kept()
+    directories = [str(path) for path in server.directories]
+    restored = admin(server, "restore", "--replace", str(file), *directories)
+    assert restored.returncode == 0, restored.stdout + restored.stderr
+    server._launch().wait(SECONDS_MAX)
+    s3 = connect(server.endpoint)
+    wait_until(lambda: server.status()["held"], "something is held")
+    assert wait_until(lambda: body_of(s3, "mine", "key"), "the object is back") == before
+    wait_until(lambda: len(kept()) >= 5 and len(backups(s3)) >= 4, "backups are taken and none removed")
+    assert set(from_before) <= set(kept())
+    released = admin(server, "release-held", "--yes")
+    assert released.returncode == 0, released.stderr
+    wait_until(lambda: len(kept()) == 2 and len(backups(s3)) == 2, "the older ones are removed")
+
+    # The other store is gone: that is told, and is not in the way of the backups in the store itself.
+    assert other.stop() == 0
+    wait_until(lambda: targets(server)["remote"]["error"], "the failure is told")
+    assert "no connection" in targets(server)["remote"]["error"]
+    # That in the store itself may be late for a moment, too, on a slow machine.
+    late = f"The newest backup of the metadata in {other.endpoint}/offsite"
+    wait_until(lambda: late in server.ready()[1].decode(), "it is late")
+    assert server.ready()[0] == 200 and b"BACKUP_LATE" in server.ready()[1]
+    last = backups(s3)[-1]
+    wait_until(lambda: backups(s3)[-1] > last, "the store itself gets its backups")
+    assert SECRET_KEY not in log_of(server) and SECRET_KEY not in log_of(other)
+    assert server.stop() == 0
+
+
+def body_of(s3, bucket, key):
+    """The body of an object; `None` while it can't be read."""
+    try:
+        return s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    except ClientError:
+        return None
+
+
+def test_a_wrong_key_for_the_other_store_is_told_and_harms_nothing(new_server, tmp_path):
+    other = new_server("other")
+    connect(other.endpoint).create_bucket(Bucket="offsite")
+    canary = "canary-6f1e-of-the-secret-key"
+    secret = tmp_path / "secret"
+    secret.write_text(canary)
+    arguments = remote_arguments(other.endpoint, secret)
+    server = new_server(arguments=arguments)
+    s3 = connect(server.endpoint)
+    s3.create_bucket(Bucket="mine")
+    wait_until(lambda: targets(server)["remote"]["error"], "the failure is told")
+    remote = targets(server)["remote"]
+    assert "SignatureDoesNotMatch" in remote["error"] and "backup_secret_key" in remote["error"]
+    assert remote["newest"] is None and remote["failures"] >= 1
+    first = wait_until(lambda: backups(s3), "a backup in the store itself")
+    wait_until(lambda: first[-1] not in backups(s3), "more of them")
+    assert targets(server)["cluster"]["error"] is None
+    shown = admin(server, "status").stdout
+    assert "The last backup to remote failed" in shown
+    log = log_of(server)
+    assert "SignatureDoesNotMatch" in log
+    config = subprocess.run(
+        [str(server.binary), "config", "show", "--origin", "server", *arguments],
+        capture_output=True, text=True, timeout=SECONDS_MAX, cwd=server.home,
+    )
+    assert config.returncode == 0 and "backup_access_key" in config.stdout, config.stderr
+    given = dict(line.split(" = ", 1) for line in config.stdout.splitlines() if line.startswith("backup_"))
+    assert given["backup_access_key"].startswith('"***"')
+    told = [log, log_of(other), shown, config.stdout, config.stderr]
+    told += [server.admin_get(path)[1].decode() for path in ["/metrics", "/status", "/health/ready"]]
+    assert not any("canary" in text for text in told)
+    assert server.stop() == 0
+
+
 def test_backups_are_taken_every_so_often_and_are_in_nobodys_way(new_server, tmp_path):
     server = new_server(arguments=["--backup-interval-seconds", "1", "--backup-keep", "2"])
     s3 = connect(server.endpoint)
     wait_until(lambda: "backup" in server.status()["process"]["jobs"], "it is the one to take backups")
-    # Two rounds at least: nothing is taken of a store that nobody has used yet.
-    time.sleep(3)
+    # Nothing is taken of a store that nobody has used yet.
+    wait_until(lambda: targets(server)["cluster"]["taken_by"] == "nobody", "it has looked for buckets")
+    assert backups(s3) == []
     assert server.status()["usage"]["buckets"] == 0
     s3.create_bucket(Bucket="mine")
     s3.put_object(Bucket="mine", Key="key", Body=b"body")
@@ -155,12 +290,12 @@ def test_the_disks_alone_bring_everything_back(new_server, seed):
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout.splitlines()[-1])["adopted"] == 0
 
-    assert server.ready()[0] == 200 and b"metadata_held" in server.ready()[1]
+    assert server.ready()[0] == 200 and b"META_HELD" in server.ready()[1]
     kept = admin(server, "release-held")
     assert kept.returncode == 1 and "Give --yes" in kept.stdout, kept.stderr
     assert server.status()["held"]["groups_adopted"]
     released = admin(server, "release-held", "--yes")
     assert released.returncode == 0, released.stderr
-    assert server.status()["held"] is None and b"metadata_held" not in server.ready()[1]
+    assert server.status()["held"] is None and b"META_HELD" not in server.ready()[1]
     assert seen(s3) == before
     assert server.stop() == 0

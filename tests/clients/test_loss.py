@@ -141,8 +141,8 @@ def is_told(server, how):
     status, body = server.ready()
     reasons = {reason["code"]: reason["message"] for reason in json.loads(body)["reasons"]}
     if how == "deleted":
-        return status == 503 and "reads_fail" in reasons
-    return reasons.get("disks_damaged", "").count("damaged regions") == 3
+        return status == 503 and "DATA_UNREADABLE" in reasons
+    return reasons.get("DISK_DAMAGED", "").count("damaged regions") == 3
 
 
 @pytest.mark.parametrize("how", list(HURT))

@@ -60,6 +60,14 @@ def binary(request):
 
 
 @pytest.fixture(scope="session")
+def previous_binary():
+    """Path of the program of the release before, which scripts/previous-release builds."""
+    if path := os.environ.get("DRYSTONE_PREVIOUS_BINARY"):
+        return Path(path).resolve()
+    pytest.skip(os.environ.get("DRYSTONE_PREVIOUS_MISSING", "scripts/test cluster builds the release before"))
+
+
+@pytest.fixture(scope="session")
 def new_network(request):
     """Makes networks: of namespaces where that is permitted."""
     reason = "--loopback" if request.config.getoption("--loopback") else why_no_namespaces()

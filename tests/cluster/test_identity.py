@@ -5,7 +5,6 @@ import re
 import shutil
 import socket
 import ssl
-import time
 
 import pytest
 
@@ -47,6 +46,16 @@ def test_the_authoritys_key_is_kept_by_the_metadata_alone(opened):
     assert not list(cluster.home.rglob("authority.key"))
 
 
+def test_what_opens_the_authoritys_key_is_with_metadata_nodes_alone(opened):
+    cluster, _ = opened
+    has_key = {
+        path.parent for path in cluster.home.rglob("secrets.toml")
+        if "authority_seal_key" in path.read_text()
+    }
+    assert has_key == {cluster.host_directory("m1")}
+    assert (cluster.host_directory("m1") / "secrets.toml").stat().st_mode & 0o777 == 0o600
+
+
 def disk_states(cluster, name):
     """The states of a host's disks, as the cluster sees them."""
     node = cluster.node_id(name)
@@ -76,6 +85,23 @@ def test_a_node_whose_certificate_is_not_good_stays_outside(opened, drill, flaw)
     (host / "node.crt").write_bytes(good)
     victim.start()
     cluster.wait_healthy()
+
+
+def test_a_node_whose_certificate_ended_comes_back_under_its_number(opened):
+    cluster, authority = opened
+    host, victim = cluster.host_directory("s1"), cluster.processes["s1"]
+    node = cluster.node_id("s1")
+    assert victim.stop() == 0
+    ended = authority.issue(read_certificate(host), read_key(host), begins=-3 * DAY, ends=-DAY)
+    write_certificate(host, ended)
+    victim.launch()
+    wait_until(lambda: not victim.alive(), 30, lambda: f"it gives up\n{victim.tail()}")
+    assert f"drystone cluster join --token TOKEN --host-directory {host}" in victim.tail()
+    token = cluster.token("--roles", "storage-node")
+    cluster.command("s1", "cluster", "join", "--host-directory", host, "--token", token)
+    victim.start()
+    cluster.wait_healthy()
+    assert cluster.node_id("s1") == node
 
 
 def knock(cluster, name, context, data):
@@ -151,6 +177,16 @@ def refused_join(cluster, token, role="storage-node", name="x1"):
     return str(caught.value)
 
 
+def list_tokens(cluster):
+    """What an operator is told of the join tokens."""
+    return cluster.command("m1", "cluster", "token", "list", "--endpoint", cluster.admin("m1"))
+
+
+def listed_tokens(cluster):
+    """The numbers of the join tokens that are good yet."""
+    return set(re.findall(r"\b[0-9a-f]{16,}\b", list_tokens(cluster)))
+
+
 def test_a_token_is_good_once_in_time_and_for_its_roles(opened):
     cluster, _ = opened
     once = cluster.token("--roles", "storage-node", "--uses", "1")
@@ -158,14 +194,16 @@ def test_a_token_is_good_once_in_time_and_for_its_roles(opened):
     cluster.add_host("x2")
     cluster.join("storage-node", "x2", once)
     assert "used up" in refused_join(cluster, once)
-    short = cluster.token("--roles", "storage-node", "--expires", "1s")
-    time.sleep(1.5)  # The token's own life, by the cluster's clock.
+    before = listed_tokens(cluster)
+    short = cluster.token("--roles", "storage-node", "--expires", "3s")
+    # It is told for as long as it lives, by the cluster's clock.
+    assert listed_tokens(cluster) > before
+    wait_until(lambda: listed_tokens(cluster) <= before, 20, "the token has expired")
     assert "expired" in refused_join(cluster, short)
     revoked = cluster.token("--roles", "storage-node")
-    listed = cluster.command("m1", "cluster", "token", "list", "--endpoint", cluster.admin("m1"))
+    listed = list_tokens(cluster)
     assert not any(secret in listed for secret in secrets_of(cluster).values())
-    ids = re.findall(r"\b[0-9a-f]{16,}\b", listed)
-    for token in ids:
+    for token in listed_tokens(cluster):
         cluster.command("m1", "cluster", "token", "revoke", token, "--endpoint", cluster.admin("m1"))
     assert "unknown" in refused_join(cluster, revoked)
 

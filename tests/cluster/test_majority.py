@@ -45,7 +45,7 @@ def test_without_a_majority_requests_are_refused_and_later_served_again(cluster,
                 waits = [one.result() for one in waiting]
             assert max(waits) < REFUSAL_SECONDS_MAX, waits
             wait_until(lambda: gateway.ready()[0] == 503, 20, "the gateway says that it isn't ready")
-            assert "metadata_unavailable" in gateway.reasons()
+            assert "META_NO_QUORUM" in gateway.reasons()
             assert gateway.alive()
         for process in lost:
             process.start()

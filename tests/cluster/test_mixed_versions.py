@@ -1,60 +1,135 @@
-"""A cluster of the release before and this one works while it is upgraded, host by host."""
+"""Hosts of this release and of the one before work together, in every mixture, while they are upgraded
+and rolled back one at a time under load; what only this release knows is switched on when the last
+host has it.
 
-import os
-import subprocess
-from pathlib import Path
+`scripts/previous-release` builds the release before.
+"""
 
-import pytest
+from lab.process import wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def git(*words):
-    """What git says of this repository; empty where it says nothing."""
-    done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=60)
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def previous():
-    """The last release before this one that knows clusters; the last landed commit where nothing was
-    released yet; None where there is neither."""
-    tags = git("tag", "--sort=-version:refname", "--no-contains", "HEAD").split()
-    commits = [*tags, "HEAD"] if not tags else tags
-    known = (c for c in commits if git("cat-file", "-t", f"{c}:src/cluster/init.rs") == "blob")
-    return next(known, None)
+ROLES = ("metadata", "storage-node", "gateway")
+# Every mixture of the three roles in two releases, each one step from the one before it: the hosts of
+# a role are upgraded, or rolled back. The last step, after which nothing is of the old release, comes
+# apart.
+WALK = [
+    ("gateway", "new"), ("storage-node", "new"), ("gateway", "old"), ("metadata", "new"),
+    ("storage-node", "old"), ("gateway", "new"),
+]
+# Between two steps.
+OPERATIONS = 15
 
 
-@pytest.fixture(scope="session")
-def previous_binary(long, tmp_path_factory):
-    """The program of the release before; DRYSTONE_PREVIOUS_BINARY names one that is built already."""
-    if given := os.environ.get("DRYSTONE_PREVIOUS_BINARY"):
-        return Path(given).resolve()
-    commit = previous()
-    if commit is None:
-        pytest.skip("there is no earlier release that knows clusters")
-    if not long:
-        pytest.skip(f"building {commit} takes minutes: DRYSTONE_CLUSTER_LONG=1")
-    source = tmp_path_factory.mktemp("previous") / "source"
-    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "previous"
-    subprocess.run(["git", "clone", "--quiet", "--no-checkout", str(ROOT), str(source)], check=True)
-    subprocess.run(["git", "-C", str(source), "checkout", "--quiet", git("rev-parse", commit)], check=True)
-    subprocess.run(
-        ["cargo", "build", "--release", "--locked", "--bin", "drystone"],
-        cwd=source, env=os.environ | {"CARGO_TARGET_DIR": str(target)}, check=True,
-    )
-    return target / "release/drystone"
+class Upgrade:
+    """A cluster on its way between two releases, under load."""
+
+    def __init__(self, cluster, load, old, new):
+        self.cluster, self.load = cluster, load
+        self.binaries = {"old": old, "new": new}
+
+    def put(self, process, release):
+        """Has one host run a release, and waits until all is well again."""
+        if self.cluster.program(process.name) == self.binaries[release]:
+            return
+        assert process.stop() == 0, process.tail()
+        self.cluster.install(process.name, self.binaries[release])
+        process.start()
+        self.cluster.wait_healthy()
+
+    def step(self, role, release):
+        """Has all hosts of a role run a release, one after the other."""
+        for process in self.cluster.of_role(role):
+            self.put(process, release)
+        self.load.wait_for(OPERATIONS)
+
+    def mixture(self):
+        """Which roles run the new release."""
+        new = self.binaries["new"]
+        hosts = {role: [self.cluster.program(p.name) == new for p in self.cluster.of_role(role)] for role in ROLES}
+        assert all(len(set(of_role)) == 1 for of_role in hosts.values()), hosts
+        return tuple(hosts[role][0] for role in ROLES)
+
+    def lead(self, process):
+        """Gives the lead of the metadata to a host."""
+        self.cluster.ask("metadata", "transfer", "--node", self.cluster.node_id(process.name))
+        wait_until(lambda: self.cluster.leader() is process, 20, f"{process} leads")
+        self.load.wait_for(OPERATIONS)
 
 
-def test_an_upgrade_host_by_host(new_cluster, drill, binary, previous_binary):
-    cluster = new_cluster(start=False, metadata=3)
-    cluster.binary = previous_binary
+def level_in_use(cluster):
+    """The level that the cluster map has, by every process that knows to say it."""
+    told = [process.status()["metadata"].get("level") for process in cluster.processes.values()]
+    known = {level for level in told if level is not None}
+    assert len(known) == 1, told
+    return known.pop()
+
+
+def registered_levels(cluster):
+    """What each node says that its release can do."""
+    return {node["name"]: node["level"] for node in cluster.gateways[0].status()["nodes"]}
+
+
+def test_every_mixture_of_two_releases(new_cluster, drill, binary, previous_binary):
+    cluster = new_cluster(start=False, metadata=3, gateways=2)
+    for name in sum(cluster.names.values(), []):
+        cluster.install(name, previous_binary)
+    # The new release joins the old cluster, and the other way round.
+    cluster.install("g2", binary)
     cluster.start()
-    with drill(cluster) as load:
-        for process in list(cluster.processes.values()):
-            assert process.stop() == 0, process.tail()
-            process.command[process.command.index(str(previous_binary))] = str(binary)
-            process.start()
-            cluster.wait_healthy()
-            load.wait_for(20)
-    # Neither is refused what it knows: the last one back again, as far as nothing new was switched on.
+    before = registered_levels(cluster)
+    old_level, new_level = before.pop("g1"), before.pop("g2")
+    assert set(before.values()) == {old_level} and new_level >= old_level
+    with drill(cluster, before=20, after=30) as load:
+        upgrade = Upgrade(cluster, load, previous_binary, binary)
+        upgrade.step("gateway", "old")
+        mixtures = {upgrade.mixture()}
+        first, second = cluster.metadata[:2]
+        for role, release in WALK:
+            if role == "metadata":
+                # A leader of either release with followers of the other, and back before it counts.
+                upgrade.put(first, "new")
+                upgrade.lead(first)
+                told = cluster.ask("metadata", "status", name=first.name)
+                assert f"Feature level: {old_level}" in told, told
+                assert new_level == old_level or f"; {new_level} once nodes " in told, told
+                upgrade.lead(second)
+                upgrade.put(first, "old")
+                upgrade.put(first, "new")
+            upgrade.step(role, release)
+            mixtures.add(upgrade.mixture())
+            assert cluster.metadata[0] is first
+            if upgrade.mixture() != (False, False, False):
+                assert level_in_use(cluster) == old_level, "switched on too early"
+        # All but the storage nodes are new; with the last of these, the level rises by itself.
+        *others, last = cluster.storage_nodes
+        for process in others:
+            upgrade.put(process, "new")
+            assert level_in_use(cluster) == old_level, "switched on too early"
+        upgrade.put(last, "new")
+        mixtures.add(upgrade.mixture())
+        assert len(mixtures) == 2 ** len(ROLES)
+        wait_until(lambda: level_in_use(cluster) == new_level, 20, "the level has risen")
+        load.wait_for(OPERATIONS)
+    assert set(registered_levels(cluster).values()) == {new_level}
+    assert f"Feature level: {new_level}\n" in cluster.ask("metadata", "status")
+    # Replicas that took turns at two releases have the same tables (I-11).
     cluster.ask("metadata", "check")
+
+
+def test_the_release_before_does_not_come_back_to_what_it_does_not_know(
+    new_cluster, binary, previous_binary
+):
+    cluster = new_cluster(gateways=2)
+    new_level = level_in_use(cluster)
+    gateway = cluster.gateways[1]
+    assert gateway.stop() == 0, gateway.tail()
+    cluster.install(gateway.name, previous_binary)
+    gateway.launch()
+    refused = "the cluster doesn't take this node"
+    wait_until(lambda: refused in gateway.tail(), 30, "the old release is refused")
+    assert f"the cluster uses level {new_level} by now" in gateway.tail()
+    assert level_in_use(cluster) == new_level
+    # With its own release it is welcome again.
+    gateway.stop()
+    cluster.install(gateway.name, binary)
+    gateway.start()
+    cluster.wait_healthy()

@@ -23,6 +23,9 @@ SERVER_DIRECTORIES = 6
 VOTERS_MAX = 5
 # A learner has all the data; an even number of voters would tolerate no more losses.
 REPLICA_IS_WELL = ("leader", "follower", "learner")
+# What was put back from a backup is well, whether or not an operator has released the rest; releases are mixed,
+# nodes few, and this machine's file system full because a test, or its machine, is so.
+NO_TROUBLE = {"META_HELD", "MIXED_RELEASES", "TOLERANCE_LOW", "DURABILITY_LOW", "DISK_NEARFULL", "DISK_SLOW"}
 RESTORE_SECONDS_MAX = 90
 COMMAND_SECONDS_MAX = 120
 
@@ -34,8 +37,14 @@ class CommandFailed(Exception):
 class Cluster:
     """Metadata nodes m1…, storage nodes s1…, gateways g1…, and what surrounds them."""
 
-    def __init__(self, binary, home, network, metadata=3, storage=6, gateways=2, coding="4+2", slow=False):
+    def __init__(
+        self, binary, home, network, metadata=3, storage=6, gateways=2, coding="4+2", slow=False, racks=None,
+        disks=None, flags=None,
+    ):
         self.binary, self.home, self.network, self.coding = binary, home, network, coding
+        # The rack of a host, of its own where none is given; its disks, one where no number is given;
+        # more words on the command line of a role.
+        self.racks, self.disks, self.flags = racks or {}, disks or {}, flags or {}
         # Whether a proxy stands before every internal listener.
         self.slow = slow
         self.names = {
@@ -43,6 +52,10 @@ class Cluster:
             "storage-node": [f"s{n + 1}" for n in range(storage)],
             "gateway": [f"g{n + 1}" for n in range(gateways)],
         }
+        # What it may say though all is well, beside what any cluster may.
+        self.tolerated = set()
+        # Hosts with another release than the others.
+        self.programs = {}
         self.processes = {}
         self.proxies = {}
         self.balancer = None
@@ -72,7 +85,7 @@ class Cluster:
         self.add_host(name)
         said = self.command(
             name, "cluster", "init", "--host-directory", self.host_directory(name),
-            "--address", self.address(name), "--name", name, "--rack", f"rack-{name}",
+            "--address", self.address(name), "--name", name, "--rack", self.rack(name),
             "--coding", self.coding,
         )
         self.credentials = credentials_in(said)
@@ -118,20 +131,24 @@ class Cluster:
         return self.command(
             name, "cluster", "join", "--host-directory", self.host_directory(name),
             "--token", token, "--address", self.address(name), "--roles", role, "--name", name,
-            "--rack", f"rack-{name}",
+            "--rack", self.rack(name),
         )
+
+    def rack(self, name):
+        """The rack of a host."""
+        return self.racks.get(name, f"rack-{name}")
 
     def process(self, role, name):
         """The process of a host, made at its first use."""
         if name not in self.processes:
-            words = [self.binary, role, "--admin-listen", urlsplit(self.admin(name)).netloc]
+            words = [self.program(name), role, "--admin-listen", urlsplit(self.admin(name)).netloc]
             if self.host_directory(name).exists():
                 port = BEHIND_PROXY_PORT if self.slow else INTERNAL_PORT
                 words += ["--host-directory", self.host_directory(name)]
                 words += ["--cluster-listen", f"{self.network.address(name)}:{port}"]
             if role in ("gateway", "server"):
                 words += ["--listen", f"{self.network.address(name)}:{S3_PORT}"]
-            words += self.data(role, name)
+            words += [*self.data(role, name), *self.flags.get(role, ())]
             process = Process(
                 name, [*self.network.inside(name), *words], self.host_home(name), self.log(name),
                 self.admin(name), self.environment(),
@@ -139,6 +156,17 @@ class Cluster:
             process.role, process.endpoint = role, f"http://{self.network.address(name)}:{S3_PORT}"
             self.processes[name] = process
         return self.processes[name]
+
+    def program(self, name):
+        """The program that is installed on a host."""
+        return self.programs.get(name, self.binary)
+
+    def install(self, name, binary):
+        """Installs another release on a host; a process that runs there goes on with the one it has."""
+        if name in self.processes:
+            command = self.processes[name].command
+            command[command.index(str(self.program(name)))] = str(binary)
+        self.programs[name] = binary
 
     def start_alone(self, name):
         """Starts a `drystone server` that knows of no cluster."""
@@ -178,7 +206,7 @@ class Cluster:
 
     def data(self, role, name):
         """The data directories of a host: many for a server, and one where one is needed."""
-        count = {"server": SERVER_DIRECTORIES, "gateway": 0}.get(role, 1)
+        count = {"server": SERVER_DIRECTORIES, "gateway": 0}.get(role, self.disks.get(name, 1))
         return [self.host_home(name) / f"data{n}" for n in range(count)]
 
     def log(self, name):
@@ -238,7 +266,7 @@ class Cluster:
 
     def run(self, name, *words, seconds=COMMAND_SECONDS_MAX):
         """Runs a command of the program on a host to its end, whatever that is."""
-        command = [*self.network.inside(name), str(self.binary), *map(str, words)]
+        command = [*self.network.inside(name), str(self.program(name)), *map(str, words)]
         return subprocess.run(
             command, env=self.environment(), cwd=self.host_home(name), capture_output=True, text=True,
             timeout=seconds,
@@ -288,8 +316,7 @@ class Cluster:
             status = gateway.status()
             if status is None:
                 return [*told, f"{gateway} has no status"]
-            # What was put back from a backup is well, whether or not an operator has released the rest.
-            reasons = [reason for reason in status["reasons"] if reason["code"] != "metadata_held"]
+            reasons = [reason for reason in status["reasons"] if reason["code"] not in NO_TROUBLE | self.tolerated]
             told += [f"{gateway}: {reason}" for reason in reasons]
             keepers = self.of_role("storage-node") + self.of_role("server")
             wanted = sum(len(self.data(keeper.role, keeper.name)) for keeper in keepers)
@@ -308,6 +335,15 @@ class Cluster:
     def wait_healthy(self, seconds=RESTORE_SECONDS_MAX):
         """Waits until every process is ready and says that all is well."""
         wait_until(lambda: not self.troubles(), seconds, lambda: f"all is well: {self.troubles()}")
+
+    def lose(self, name):
+        """A host is gone for good, with all that it had."""
+        process = self.processes.pop(name)
+        process.kill()
+        # Its disks are listed ever after.
+        self.tolerated |= {"DISK_OUT"}
+        for directory in self.data(process.role, name):
+            shutil.rmtree(directory)
 
     # After a test.
 

@@ -133,6 +133,20 @@ class Process:
         self.signal(signal.SIGCONT)
         self.paused = False
 
+    def metrics(self):
+        """Every sample of /metrics: the name with its labels, and the value."""
+        body = http_get(f"{self.admin}/metrics")[1].decode()
+        lines = [line.rpartition(" ") for line in body.splitlines() if line and not line.startswith("#")]
+        return {name: float(value) for name, _, value in lines}
+
+    def cpu_seconds(self):
+        """Processor time that this run of it has used; 0 where it doesn't run."""
+        if not self.alive():
+            return 0.0
+        with open(f"/proc/{self.process.pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def tail(self, lines=40):
         """The end of its log."""
         text = self.log.read_text(errors="replace") if self.log.exists() else ""

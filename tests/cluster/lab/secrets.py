@@ -13,7 +13,10 @@ def secrets_of(cluster):
         found[f"join token {number}"] = token
         found[f"the secret of join token {number}"] = decode_token(token)["secret"]
     for path in cluster.home.rglob("secrets.toml"):
-        found[f"the cluster key of {path.parent}"] = tomllib.loads(path.read_text())["cluster_key"]
+        keys = tomllib.loads(path.read_text())
+        found[f"the cluster key of {path.parent}"] = keys["cluster_key"]
+        if "authority_seal_key" in keys:
+            found[f"the authority seal key of {path.parent}"] = keys["authority_seal_key"]
     for path in [*cluster.home.rglob("node.key"), *cluster.home.rglob("authority.key")]:
         # The first lines of PEM are alike for all keys.
         found[str(path)] = path.read_text().splitlines()[2]
