@@ -22,7 +22,7 @@ from test_repair import assert_all_sound, wait_for_repair
 
 pytestmark = pytest.mark.slow
 
-CYCLES = 50 if os.environ.get("DRYSTONE_CLUSTER_LONG") == "1" else 5
+CYCLES = 50 if os.environ.get("DRYSTONE_CLUSTER_LONG") == "1" else 2
 DISKS = 6
 DISK_BYTES = 176 * MIB
 # The smallest comes last: the store is full when it refuses even that.

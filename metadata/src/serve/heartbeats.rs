@@ -11,6 +11,7 @@ use std::time::Duration;
 use model::cluster_map::{ClusterMap, Disk, DiskState};
 use model::command::{Command, CommandEnvelope, CommandId};
 use model::ids::{DiskId, NodeId};
+use model::placement::pgs_to_add;
 use model::query::{Heartbeat, NodeHeard};
 use model::shard::{DiskHealth, DiskReport};
 use wire::clock::Clock;
@@ -171,7 +172,8 @@ impl Heartbeats {
         }
         (state.suspects, state.withheld) = (suspects, withheld);
         let is_settled = now.saturating_sub(leads_since) >= map.upkeep.suspect_after();
-        if changes.is_empty() && is_settled && map.open_pgs(&[]).is_empty() {
+        let lacks_pgs = || map.open_pgs(&[]).is_empty() && !pgs_to_add(map).is_empty();
+        if changes.is_empty() && is_settled && lacks_pgs() {
             let up = map.disks.iter().find(|disk| disk.state == DiskState::Up);
             changes.extend(up.map(|disk| (disk.id, disk.state)));
         }

@@ -115,7 +115,7 @@ codes! {
     }
     NoOpenGroup "NO_OPEN_GROUP" Yellow Sometimes {
         "No placement group has all of its disks up and with space: disks are down or full."
-        "Objects are written with shards missing where a write quorum is left; these enter the repair queue with the write. Where no write quorum is left, and the message says so, every write is refused."
+        "Objects are written with shards missing where a write quorum is left; these enter the repair queue with the write. Where no write quorum is left, and the message says so, every write is refused; where that is for want of space, reads and deletes go on."
         "Bring back the disks that are down. Where they are full, delete objects or add disks: `drystone admin status` shows which."
         "The message of STRIPE_DEGRADED or STRIPE_AT_RISK beside it says it."
     }

@@ -152,15 +152,21 @@ fn no_open_group(map: &ClusterMap) -> Option<Reason> {
     }
     // A writer goes on with missing shards where its quorum is still met, so this alone doesn't stop
     // writes; with too few disks for a quorum it does.
-    let writable = |id: DiskId| map.disk(id).is_some_and(|disk| disk.state == DiskState::Up);
-    let meets_quorum = map.pgs.iter().any(|pg| {
-        let up = pg.disks.iter().filter(|disk| writable(**disk)).count();
-        up >= usize::from(pg.coding.write_quorum(pg.coding.data()))
-    });
+    let has_quorum_of = |states: &[DiskState]| {
+        let counts = |id: &&DiskId| map.disk(**id).is_some_and(|disk| states.contains(&disk.state));
+        map.pgs.iter().any(|pg| {
+            let up = pg.disks.iter().filter(counts).count();
+            up >= usize::from(pg.coding.write_quorum(pg.coding.data()))
+        })
+    };
     let message = "No placement group has all of its disks up";
-    Some(if meets_quorum {
+    Some(if has_quorum_of(&[DiskState::Up]) {
         let message = format!("{message}; objects are written with shards missing.");
         Reason::warning(Code::NoOpenGroup, message)
+    } else if has_quorum_of(&[DiskState::Up, DiskState::Full]) {
+        // A balancer that sent nobody here would keep out the deletes that make room.
+        let message = "No placement group has space on enough of its disks; nothing can be written, and reads and deletes go on.";
+        Reason::blocking(Code::NoOpenGroup, message.to_owned()).as_warning()
     } else {
         let message =
             format!("{message}, nor enough of them for a write quorum; nothing can be written.");

@@ -36,7 +36,7 @@ fn up(map: &ClusterMap) -> impl Fn(DiskId) -> bool {
 
 #[test]
 fn from_all_well_to_too_many_gone() {
-    use DiskState::{Down, Up};
+    use DiskState::{Down, Full, Up};
     let check = |states: &[DiskState], expected: &[(&str, bool)]| {
         let map = map(states);
         let found = of_stripes(&map, up(&map), Repairs::default());
@@ -47,6 +47,11 @@ fn from_all_well_to_too_many_gone() {
     check(&[Up, Up, Up, Up, Up, Down], &[("STRIPE_DEGRADED", false), ("NO_OPEN_GROUP", false)]);
     check(&[Up, Up, Up, Up, Down, Down], &[("STRIPE_AT_RISK", false), ("NO_OPEN_GROUP", true)]);
     check(&[Up, Up, Up, Down, Down, Down], &[("DATA_UNREADABLE", true), ("NO_OPEN_GROUP", true)]);
+    // Whoever can delete must get here.
+    let full = map(&[Full; 6]);
+    let found = of_stripes(&full, |_| true, Repairs::default());
+    let found: Vec<_> = found.iter().map(|reason| (&*reason.code, reason.blocking)).collect();
+    assert_eq!(found, [("NO_OPEN_GROUP", false)]);
     check(&[], &[("NO_DISKS", true)]);
 }
 
