@@ -27,6 +27,9 @@ SEGMENT_HEAD_BYTES = 4096
 
 REPAIR_SECONDS_MAX = 180
 
+# Shards are counted: none but the test's may come meanwhile.
+QUIET = ("--backup-interval-seconds", "0")
+
 
 def fill(s3, seed, rounds):
     """Puts objects of all sizes and returns what they should be."""
@@ -87,8 +90,10 @@ def wait_for_repair(server):
         time.sleep(0.2)
 
 
-def assert_all_sound(server):
-    """Scrub finds every shard whole, by the metadata and disk by disk; how many there are."""
+def assert_all_sound(server, moving=False):
+    """Scrub finds every shard whole, by the metadata and disk by disk; how many there are.
+
+    Where slots are `moving`, disks have copies besides, which are deleted later."""
     status, found = scrub(server, "all")
     assert status == 0, f"{found}\n{server.tail()}"
     assert (found["damaged"], found["missing"], found["unreached"]) == (0, 0, 0), found
@@ -97,7 +102,7 @@ def assert_all_sound(server):
         status, on_disk = scrub(server, "disk", str(disk["id"]))
         assert status == 0, on_disk
         by_disk += on_disk["sound"]
-    assert by_disk == found["sound"]
+    assert by_disk == found["sound"] or (moving and by_disk > found["sound"]), (by_disk, found)
     return found["sound"]
 
 
@@ -112,7 +117,7 @@ def without(server, lost, objects):
 
 @pytest.mark.parametrize("rotten,lost", [((0, 3), (1, 5)), ((2, 4), (0, 3))])
 def test_rot_is_found_and_made_good(new_server, seed, rotten, lost):
-    server = new_server()
+    server = new_server(arguments=QUIET)
     s3 = connect(server.endpoint)
     objects = fill(s3, seed, 3)
     shards = assert_all_sound(server)
@@ -132,7 +137,7 @@ def test_rot_is_found_and_made_good(new_server, seed, rotten, lost):
 
 
 def test_rot_on_a_stopped_server_is_found(new_server, seed):
-    server = new_server()
+    server = new_server(arguments=QUIET)
     objects = fill(connect(server.endpoint), seed, 2)
     shards = assert_all_sound(server)
     assert server.stop() == 0
@@ -145,7 +150,7 @@ def test_rot_on_a_stopped_server_is_found(new_server, seed):
 
 
 def test_a_bucket_and_an_object_are_scrubbed_alone(new_server, seed):
-    server = new_server()
+    server = new_server(arguments=QUIET)
     s3 = connect(server.endpoint)
     fill(s3, seed, 1)
     s3.create_bucket(Bucket="other")
@@ -169,7 +174,7 @@ def test_a_bucket_and_an_object_are_scrubbed_alone(new_server, seed):
 
 
 def test_a_disk_without_its_shards_is_filled_again(new_server, seed):
-    server = new_server()
+    server = new_server(arguments=QUIET)
     objects = fill(connect(server.endpoint), seed, 1)
     shards = assert_all_sound(server)
     held = next(disk["shards"] for disk in server.status()["disks"] if disk["path"].endswith("disk2"))

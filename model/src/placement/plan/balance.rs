@@ -144,7 +144,10 @@ impl Board<'_> {
     /// The slot whose move from one disk to the other lowers the sum of squares the most.
     fn best_seat(&self, scope: u32, to: u32, gains: &[i64], seats: &[Seat]) -> Option<Seat> {
         let mut best: Option<(i64, Seat)> = None;
-        for (pg, slot) in seats {
+        // Always the first of equals would make tables in which disks share the same groups, and
+        // the next change had to move more than it should.
+        let start = self.turn() % seats.len().max(1);
+        for (pg, slot) in seats[start..].iter().chain(&seats[..start]) {
             let lot = self.lot_of[*pg as usize];
             let gain = gains[lot as usize];
             let is_better = gain > best.map_or(0, |(most, _)| most);

@@ -298,6 +298,12 @@ impl<'a> Board<'a> {
         lot.surplus[disk as usize] + self.total.surplus[disk as usize]
     }
 
+    /// A number that is another one for every move, and the same for every replica.
+    pub(super) fn turn(&self) -> usize {
+        let moves = self.map.epoch.wrapping_add(self.moves.len() as u64);
+        (moves.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize
+    }
+
     /// Whether no more may be planned.
     pub(super) fn is_full(&self) -> bool {
         self.moves.len() >= self.moves_max

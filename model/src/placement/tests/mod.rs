@@ -2,6 +2,7 @@
 
 mod chain;
 mod change;
+mod drain;
 mod first;
 mod growth;
 mod loss;
