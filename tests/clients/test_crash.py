@@ -31,7 +31,7 @@ def test_rounds_of_kill(new_server, seed, request):
     slowest = 0
     for turn in range(rounds):
         traffic = Traffic(impatient(server), "crash", ledger, f"{seed}/{turn}", writers=6, once=True)
-        time.sleep(rng.uniform(0.05, 1.5))
+        time.sleep(rng.uniform(0.05, 0.9))
         errors_before_the_kill = list(traffic.errors)
         server.kill()
         traffic.stop()

@@ -11,6 +11,7 @@ import random
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from botocore.exceptions import ClientError
@@ -28,7 +29,7 @@ DISK_BYTES = 176 * MIB
 # The smallest comes last: the store is full when it refuses even that.
 SIZES = [4 * MIB + 77, MIB, 300_001, 70_000, 4096, 1]
 WEIGHTS = [6, 6, 6, 3, 2, 1]
-WRITERS = 4
+WRITERS = READERS = 4
 # A disk says that it is full some seconds after it began to be; meanwhile writes try others.
 REFUSALS_IN_A_ROW = 4
 RECOVERY_SECONDS_MAX = 90
@@ -100,6 +101,10 @@ class Store:
             self.there[key] = hashlib.sha256(body).digest()
         return True
 
+    def is_full(self):
+        """Whether every disk is told to be full."""
+        return all(disk["state"] == "full" for disk in self.server.status()["disks"])
+
     def fill(self, turn):
         """Writes objects of all sizes until even the smallest is refused again and again; the errors
         of the writers, which are none."""
@@ -116,7 +121,8 @@ class Store:
                         refused = 0
                         continue
                     refused += 1
-                    time.sleep(0.2)
+                    # Where every disk says so, nothing will have changed by then.
+                    time.sleep(0.05 if self.is_full() else 0.2)
                     if refused >= REFUSALS_IN_A_ROW:
                         # What is smaller may still fit.
                         refused, largest = 0, largest + 1
@@ -146,9 +152,13 @@ class Store:
         listed = set(list_keys(self.s3, BUCKET))
         assert set(self.there) <= listed, f"lost: {sorted(set(self.there) - listed)[:5]}"
         assert listed <= set(self.there) | self.unsure
-        for key, wanted in sorted(self.there.items()):
+
+        def read(key):
             body = self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
-            assert hashlib.sha256(body).digest() == wanted, key
+            assert hashlib.sha256(body).digest() == self.there[key], key
+
+        with ThreadPoolExecutor(READERS) as pool:
+            list(pool.map(read, sorted(self.there)))
         return listed
 
 
@@ -173,6 +183,10 @@ def wait_for_space(server, live_bytes_max):
 
 def test_the_brim_again_and_again(small_server, seed):
     server, store = small_server, Store(small_server, seed)
+    # Full disks have groups made as can be, which moves would put right. What those leave behind of objects
+    # that are deleted meanwhile stays for a day, and here all space and every shard is counted.
+    command = [server.binary, "admin", "--endpoint", server.admin, "moves", "pause"]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
     store.s3.create_bucket(Bucket=BUCKET)
     chance = random.Random(seed)
     usable_at_first = None
@@ -202,6 +216,5 @@ def test_the_brim_again_and_again(small_server, seed):
             f"{max(free) / MIB:.0f} MiB free at the brim, {len(keep)} kept, space back after {seconds:.1f} s"
         )
     wait_for_repair(server)
-    # Full disks had groups made as could be, which are put right by moves.
-    assert_all_sound(server, moving=True)
+    assert_all_sound(server)
     assert server.stop() == 0

@@ -14,8 +14,10 @@ from harness.sdk import connect
 
 SECONDS_MAX = 60
 ODD_KEY = "a b/ä//日本 %20?x&y#z"
-BODIES = {"large": 9 * MIB + 5, "small": 5, ODD_KEY: 300_001}
+BODIES = {"large": 33 * MIB + 5, "small": 5, ODD_KEY: 300_001}
 SEGMENT_HEAD_BYTES = 4096
+# Some bytes of a segment are nobody's: of several that are so far apart most are a shard's.
+FLIPS, FLIP_PITCH_BYTES = 5, 100_000
 
 
 def admin(server, *words, status=0):
@@ -103,7 +105,7 @@ def test_a_disk_that_lost_its_shards_is_told_of_until_it_has_them_again(new_serv
     assert "lacks nothing" in admin(server, "repair", "why", f"photos/{ODD_KEY}")
 
 
-def test_a_flipped_byte_is_found_by_verification_and_made_good(new_server):
+def test_flipped_bytes_are_found_by_verification_and_made_good(new_server):
     server = new_server()
     fill(server)
     segments = sorted((server.directories[1] / "shards").rglob("seg-*.dss"))
@@ -112,10 +114,12 @@ def test_a_flipped_byte_is_found_by_verification_and_made_good(new_server):
     assert written > SEGMENT_HEAD_BYTES + MIB
     with open(path, "r+b", buffering=0) as file:
         # In the middle of what is mostly the large object's.
-        file.seek(written // 2)
-        byte = file.read(1)[0]
-        file.seek(written // 2)
-        file.write(bytes([byte ^ 1]))
+        for place in range(FLIPS):
+            at = written // 2 + place * FLIP_PITCH_BYTES
+            file.seek(at)
+            byte = file.read(1)[0]
+            file.seek(at)
+            file.write(bytes([byte ^ 1]))
     first = inspect(server, "large", "--verify")
     damaged = {
         slot["disk"]["path"]

@@ -67,8 +67,7 @@ def launch(cluster):
             process.launch()
 
     def disks():
-        status = cluster.gateways[0].status()
-        return [disk for disk in status["disks"] if disk["state"] == "up"] if status else []
+        return [disk for disk in cluster.status()["disks"] if disk["state"] == "up"]
 
     wait_until(lambda: len(disks()) == len(cluster.storage_nodes), 60, "all disks are up")
 

@@ -5,6 +5,8 @@ import re
 import shutil
 import socket
 import ssl
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -21,6 +23,9 @@ from lab.cluster import S3_PORT, Cluster, CommandFailed
 from lab.process import http_get, wait_until
 from lab.secrets import decode_token, encode_token, secrets_of
 
+# At the memory of a process, to find what it keeps.
+LOOKS = 3
+
 
 @pytest.fixture(scope="module")
 def opened(binary, new_network, tmp_path_factory):
@@ -35,6 +40,8 @@ def opened(binary, new_network, tmp_path_factory):
         cluster.let_in(cluster.joiners())
         cluster.balance()
         cluster.wait_healthy()
+        # So that a node that stays outside is soon told to be down.
+        cluster.ask("upkeep", "set", "--suspect-after", "2s", "--down-after", "4s", name="g1")
         yield cluster, authority
     finally:
         cluster.remove()
@@ -59,7 +66,7 @@ def test_what_opens_the_authoritys_key_is_with_metadata_nodes_alone(opened):
 def disk_states(cluster, name):
     """The states of a host's disks, as the cluster sees them."""
     node = cluster.node_id(name)
-    return [disk["state"] for disk in cluster.gateways[0].status()["disks"] if disk["node"] == node]
+    return [disk["state"] for disk in cluster.status()["disks"] if disk["node"] == node]
 
 
 @pytest.mark.parametrize("flaw", ["expired", "foreign"])
@@ -129,16 +136,23 @@ def test_listeners_answer_nobody_without_a_good_certificate(opened, tmp_path):
         authority.issue(like, key, begins=DAY, ends=3 * DAY),
         Authority.invent(authority).issue(like, key),
     ]
-    noise = [b"", b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", b"\0" * 5000, os.urandom(70_000)]
-    for name in ("m1", "s1", "g1"):
-        for certificate in bad:
-            for data in noise[1:]:
-                answer = knock(cluster, name, client_context(host, certificate, tmp_path), data)
+    noise = [b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", b"\0" * 5000, os.urandom(70_000)]
+    contexts = [client_context(host, certificate, tmp_path) for certificate in bad]
+    outsider = client_context(host)
+
+    def disturb(name):
+        for data in noise:
+            for context in contexts:
+                answer = knock(cluster, name, context, data)
                 assert answer == b"", f"{name} answered {answer[:50]!r}"
-        for data in noise[1:]:
             # Whoever has no certificate may ask to be let in; noise asks for nothing.
-            knock(cluster, name, client_context(host), data)
+            knock(cluster, name, outsider, data)
             knock(cluster, name, None, data)
+
+    # Listeners wait some seconds for a handshake: they do that side by side.
+    names = ("m1", "s1", "g1")
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(disturb, names))
     for process in cluster.processes.values():
         assert process.alive() and "panicked" not in process.log.read_text(errors="replace")
 
@@ -162,7 +176,12 @@ def test_noise_on_the_internal_listener_takes_no_memory(opened, long):
     storm(50)
     before = rss_bytes(metadata)
     storm(3000 if long else 200)
-    grown = rss_bytes(metadata) - before
+    # It has other work, too, whose memory comes and goes.
+    looks = []
+    for _ in range(LOOKS):
+        looks.append(rss_bytes(metadata))
+        time.sleep(0.5)
+    grown = min(looks) - before
     assert grown < 16 << 20, f"{grown} bytes more"
     assert metadata.alive() and metadata.ready()[0] == 200
 
@@ -195,7 +214,7 @@ def test_a_token_is_good_once_in_time_and_for_its_roles(opened):
     cluster.join("storage-node", "x2", once)
     assert "used up" in refused_join(cluster, once)
     before = listed_tokens(cluster)
-    short = cluster.token("--roles", "storage-node", "--expires", "3s")
+    short = cluster.token("--roles", "storage-node", "--expires", "6s")
     # It is told for as long as it lives, by the cluster's clock.
     assert listed_tokens(cluster) > before
     wait_until(lambda: listed_tokens(cluster) <= before, 20, "the token has expired")

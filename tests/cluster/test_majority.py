@@ -12,6 +12,25 @@ from lab.process import wait_until
 REFUSAL_SECONDS_MAX = 30
 
 
+def refused_by(cluster, gateway, bucket, key):
+    """A gateway refuses everything at once, says why, and goes on running."""
+    impatient = cluster.s3(gateway.endpoint, retries={"total_max_attempts": 1})
+    with ThreadPoolExecutor(4) as pool:
+        waiting = [
+            pool.submit(refusal, impatient.put_object, Bucket=bucket, Key=key, Body=b"other"),
+            pool.submit(refusal, impatient.get_object, Bucket=bucket, Key=key),
+            pool.submit(refusal, impatient.list_objects_v2, Bucket=bucket),
+            pool.submit(refusal, impatient.delete_object, Bucket=bucket, Key=key),
+        ]
+        waits = [one.result() for one in waiting]
+    assert max(waits) < REFUSAL_SECONDS_MAX, waits
+    wait_until(
+        lambda: gateway.ready()[0] == 503 and "META_NO_QUORUM" in gateway.reasons(), 20,
+        lambda: f"{gateway} says why it isn't ready: {gateway.ready()}",
+    )
+    assert gateway.alive()
+
+
 def refusal(call, **arguments):
     """Asserts that the call is refused as it must be, and returns how long that took."""
     began = time.monotonic()
@@ -33,20 +52,10 @@ def test_without_a_majority_requests_are_refused_and_later_served_again(cluster,
         lost = [cluster.leader(), cluster.followers()[0]]
         for process in lost:
             process.kill()
-        for gateway in cluster.gateways:
-            impatient = cluster.s3(gateway.endpoint, retries={"total_max_attempts": 1})
-            with ThreadPoolExecutor(4) as pool:
-                waiting = [
-                    pool.submit(refusal, impatient.put_object, Bucket=bucket, Key=key, Body=b"other"),
-                    pool.submit(refusal, impatient.get_object, Bucket=bucket, Key=key),
-                    pool.submit(refusal, impatient.list_objects_v2, Bucket=bucket),
-                    pool.submit(refusal, impatient.delete_object, Bucket=bucket, Key=key),
-                ]
-                waits = [one.result() for one in waiting]
-            assert max(waits) < REFUSAL_SECONDS_MAX, waits
-            wait_until(lambda: gateway.ready()[0] == 503, 20, "the gateway says that it isn't ready")
-            assert "META_NO_QUORUM" in gateway.reasons()
-            assert gateway.alive()
+        with ThreadPoolExecutor(len(cluster.gateways)) as pool:
+            asked = [pool.submit(refused_by, cluster, gateway, bucket, key) for gateway in cluster.gateways]
+            for one in asked:
+                one.result()
         for process in lost:
             process.start()
         wait_until(lambda: all(g.ready()[0] == 200 for g in cluster.gateways), 30, "there is service again")

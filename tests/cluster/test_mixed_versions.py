@@ -5,7 +5,7 @@ host has it.
 `scripts/previous-release` builds the release before.
 """
 
-from lab.process import wait_until
+from lab.process import ANSWER_SECONDS_MAX, wait_until
 
 ROLES = ("metadata", "storage-node", "gateway")
 # Every mixture of the three roles in two releases, each one step from the one before it: the hosts of
@@ -55,17 +55,18 @@ class Upgrade:
         self.load.wait_for(OPERATIONS)
 
 
-def level_in_use(cluster):
-    """The level that the cluster map has, by every process that knows to say it."""
-    told = [process.status()["metadata"].get("level") for process in cluster.processes.values()]
-    known = {level for level in told if level is not None}
-    assert len(known) == 1, told
-    return known.pop()
+def levels_in_use(cluster):
+    """The levels that the cluster map has, by every process that knows to say it: one, but while it rises."""
+    def of(process):
+        told = wait_until(process.status, ANSWER_SECONDS_MAX, f"{process} tells its status")
+        return told["metadata"].get("level")
+
+    return {of(process) for process in cluster.processes.values()} - {None}
 
 
 def registered_levels(cluster):
     """What each node says that its release can do."""
-    return {node["name"]: node["level"] for node in cluster.gateways[0].status()["nodes"]}
+    return {node["name"]: node["level"] for node in cluster.status()["nodes"]}
 
 
 def test_every_mixture_of_two_releases(new_cluster, drill, binary, previous_binary):
@@ -98,16 +99,19 @@ def test_every_mixture_of_two_releases(new_cluster, drill, binary, previous_bina
             mixtures.add(upgrade.mixture())
             assert cluster.metadata[0] is first
             if upgrade.mixture() != (False, False, False):
-                assert level_in_use(cluster) == old_level, "switched on too early"
+                assert levels_in_use(cluster) == {old_level}, "switched on too early"
         # All but the storage nodes are new; with the last of these, the level rises by itself.
         *others, last = cluster.storage_nodes
         for process in others:
             upgrade.put(process, "new")
-            assert level_in_use(cluster) == old_level, "switched on too early"
+            assert levels_in_use(cluster) == {old_level}, "switched on too early"
         upgrade.put(last, "new")
         mixtures.add(upgrade.mixture())
         assert len(mixtures) == 2 ** len(ROLES)
-        wait_until(lambda: level_in_use(cluster) == new_level, 20, "the level has risen")
+        wait_until(
+            lambda: levels_in_use(cluster) == {new_level}, 20,
+            lambda: f"the level has risen to {new_level}: {levels_in_use(cluster)}",
+        )
         load.wait_for(OPERATIONS)
     assert set(registered_levels(cluster).values()) == {new_level}
     assert f"Feature level: {new_level}\n" in cluster.ask("metadata", "status")
@@ -119,7 +123,7 @@ def test_the_release_before_does_not_come_back_to_what_it_does_not_know(
     new_cluster, binary, previous_binary
 ):
     cluster = new_cluster(gateways=2)
-    new_level = level_in_use(cluster)
+    (new_level,) = levels_in_use(cluster)
     gateway = cluster.gateways[1]
     assert gateway.stop() == 0, gateway.tail()
     cluster.install(gateway.name, previous_binary)
@@ -127,7 +131,7 @@ def test_the_release_before_does_not_come_back_to_what_it_does_not_know(
     refused = "the cluster doesn't take this node"
     wait_until(lambda: refused in gateway.tail(), 30, "the old release is refused")
     assert f"the cluster uses level {new_level} by now" in gateway.tail()
-    assert level_in_use(cluster) == new_level
+    assert levels_in_use(cluster) == {new_level}
     # With its own release it is welcome again.
     gateway.stop()
     cluster.install(gateway.name, binary)

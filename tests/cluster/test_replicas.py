@@ -20,7 +20,7 @@ def check(cluster):
 def replica_of(cluster, process):
     """The id of the replica that a process keeps; None where it keeps none."""
     node = cluster.node_id(process.name)
-    replicas = cluster.gateways[0].status()["metadata"]["replicas"]
+    replicas = cluster.status()["metadata"]["replicas"]
     return next((r["replica"] for r in replicas if r["node"] == node), None)
 
 
@@ -28,15 +28,13 @@ def wait_for_replica(cluster, process, other_than=None, votes=False):
     """Waits until a process keeps a replica that is well."""
     def there():
         node = cluster.node_id(process.name)
-        for replica in cluster.gateways[0].status()["metadata"]["replicas"]:
+        for replica in cluster.status()["metadata"]["replicas"]:
             if replica["node"] == node and replica["state"] in REPLICA_IS_WELL:
                 if replica["replica"] != other_than and (replica["votes"] or not votes):
                     return replica["replica"]
         return None
 
-    return wait_until(
-        there, 60, lambda: f"{process} keeps a replica: {cluster.gateways[0].status()['metadata']}"
-    )
+    return wait_until(there, 60, lambda: f"{process} keeps a replica: {cluster.status()['metadata']}")
 
 
 def test_a_wiped_disk_comes_back_under_a_new_id(new_cluster, drill):
@@ -51,7 +49,7 @@ def test_a_wiped_disk_comes_back_under_a_new_id(new_cluster, drill):
         victim.start()
         new = wait_for_replica(cluster, victim, other_than=old, votes=True)
         assert new != old
-        assert old not in [r["replica"] for r in cluster.gateways[0].status()["metadata"]["replicas"]]
+        assert old not in [r["replica"] for r in cluster.status()["metadata"]["replicas"]]
     check(cluster)
 
 

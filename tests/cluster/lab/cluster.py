@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 from harness.sdk import connect
-from .process import Process, http_get, wait_until
+from .process import ANSWER_SECONDS_MAX, Process, http_get, wait_until
 from .relay import Relay
 from .secrets import credentials_in, leaks_in, secrets_of
 
@@ -299,6 +299,14 @@ class Cluster:
                     if replica["replica"] == summary["leader"] and replica.get("node") is not None:
                         return self.processes[self.name_of_node(replica["node"])]
         return None
+
+    def status(self):
+        """What a gateway says of the cluster; waits for one that answers."""
+        def told():
+            able = (gateway for gateway in self.gateways if gateway.alive() and not gateway.paused)
+            return next((found for gateway in able if (found := gateway.status())), None)
+
+        return wait_until(told, ANSWER_SECONDS_MAX, "a gateway tells its status")
 
     def followers(self):
         """The metadata processes that don't lead."""

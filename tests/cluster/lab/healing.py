@@ -1,6 +1,7 @@
 """What the tests of a cluster that heals itself ask of it, and what they work out from its answers.
 
-Figures are sums over the processes that run; a process that ended takes its counters with it.
+Figures are sums over the processes that run; a process that ended takes its counters with it. What
+moves is judged by slots: bytes depend on chance, and on what is garbage at the time.
 """
 
 import hashlib
@@ -20,8 +21,7 @@ WRITERS = 8
 # Looks in a row that have to agree: what moves next is decided every other second.
 QUIET_LOOKS = 8
 QUIET_PAUSE_SECONDS = 0.5
-# Left-over copies are looked for every 15 s, and deleted after as long.
-LEFT_ALONE_SECONDS = 30
+BEGIN_SECONDS_MAX = 60
 
 
 class Crowd:
@@ -72,27 +72,16 @@ class Crowd:
         self._in_parallel(read, keys)
 
 
-def status(cluster):
-    """What a gateway that answers says of the cluster."""
-    return wait_until(
-        lambda: next((found for g in cluster.gateways if g.alive() and (found := g.status())), None),
-        30, "a gateway answers",
-    )
-
-
-def total(cluster, name, *labels):
-    """A counter or gauge, summed over processes and over all labels but those that are given."""
-    return sum(
-        value
-        for process in cluster.processes.values() if process.alive()
-        for sample, value in process.metrics().items()
-        if sample.partition("{")[0] == name and all(label in sample for label in labels)
-    )
-
-
-def cpu_seconds(cluster):
-    """Processor time of gateways and storage nodes."""
-    return sum(process.cpu_seconds() for process in cluster.gateways + cluster.storage_nodes)
+# What a meter reads: a metric with the labels that its samples have to have.
+METERED = {
+    "bytes": ("drystone_rebalance_bytes_total",),
+    "slots": ("drystone_moves_total", 'result="done"'),
+    "lost": ("drystone_moves_total", 'result="done"', 'reason="lost"'),
+    "drained": ("drystone_moves_total", 'result="done"', 'reason="drain"'),
+    "cancelled": ("drystone_moves_total", 'result="cancelled"'),
+    "failures": ("drystone_move_failures_total",),
+    "commands": ("drystone_metadata_proposals_total",),
+}
 
 
 class Meter:
@@ -103,29 +92,46 @@ class Meter:
 
     @staticmethod
     def _now(cluster):
-        return {
-            "bytes": total(cluster, "drystone_rebalance_bytes_total"),
-            "lost": total(cluster, "drystone_rebalance_bytes_total", 'reason="lost"'),
-            "slots": total(cluster, "drystone_moves_total", 'result="done"'),
-            "cancelled": total(cluster, "drystone_moves_total", 'result="cancelled"'),
-            "failures": total(cluster, "drystone_move_failures_total"),
-            "commands": total(cluster, "drystone_metadata_proposals_total"),
-            "cpu": cpu_seconds(cluster),
-        }
+        """What each run of a process tells of itself."""
+        alive = [process for process in cluster.processes.values() if process.alive()]
+        return {(process.name, process.began): told_by(process) for process in alive}
 
     def read(self):
-        """The differences, and the seconds that went by."""
+        """The differences, and the seconds that went by. Who began meanwhile began at nothing."""
         now = self._now(self.cluster)
-        return {key: now[key] - self.before[key] for key in now} | {"seconds": time.monotonic() - self.began}
+        sums = {
+            key: sum(told[key] - self.before.get(run, {}).get(key, 0) for run, told in now.items())
+            for key in [*METERED, "cpu"]
+        }
+        return sums | {"seconds": time.monotonic() - self.began}
+
+
+def told_by(process):
+    """What a process tells of itself: each counter is summed over all labels but those that are given."""
+    samples = process.metrics()
+    told = {
+        key: sum(
+            value for sample, value in samples.items()
+            if sample.partition("{")[0] == name and all(label in sample for label in labels)
+        )
+        for key, (name, *labels) in METERED.items()
+    }
+    # Only those of gateways and storage nodes: the metadata's work is counted as commands.
+    return told | {"cpu": 0 if process.role == "metadata" else process.cpu_seconds()}
+
+
+def slots_of(disks):
+    """How many slots of placement groups disks have."""
+    return sum(disk["standing"]["slots"] for disk in disks)
 
 
 def tell(figures, minimum):
-    """The figures of some moves, in words."""
+    """The figures of some moves, in words; the minimum is in slots."""
     moved = figures["bytes"]
     per_gib = GIB / moved if moved else 0
     return (
-        f"{moved / (1 << 20):.1f} MiB moved ({moved / minimum if minimum else 0:.3f} x the minimum) as "
-        f"{figures['slots']:.0f} slots in {figures['seconds']:.1f} s, "
+        f"{moved / (1 << 20):.1f} MiB moved as {figures['slots']:.0f} slots "
+        f"({figures['slots'] / minimum if minimum else 0:.3f} x the minimum) in {figures['seconds']:.1f} s, "
         f"{moved / (1 << 20) / figures['seconds']:.1f} MiB/s; "
         f"{figures['cpu'] * per_gib:.1f} s of processor and {figures['commands'] * per_gib:.0f} commands a GiB; "
         f"{figures['cancelled']:.0f} moves given up, {figures['failures']:.0f} failures"
@@ -134,7 +140,7 @@ def tell(figures, minimum):
 
 def is_whole(cluster, spare):
     """Whether everything has all of its shards on disks that are up: so many more may fail."""
-    found = status(cluster)
+    found = cluster.status()
     return found["repair_queue"] == 0 and found["fault_tolerance"]["more_disks"] == spare
 
 
@@ -148,23 +154,17 @@ def wait_settled(cluster, seconds):
     wait_until(lambda: _stays(lambda: not is_moving(cluster)), seconds, lambda: trouble(cluster))
 
 
-def wait_clean(cluster, seconds):
-    """Waits until disks hold nothing but what counts: no garbage, and as little as can be that moves
-    left behind."""
-    wait_until(lambda: status(cluster)["garbage_extents"] == 0, seconds, lambda: trouble(cluster))
-    wait_least(lambda: total(cluster, "drystone_stray_groups"))
+def wait_begun(cluster, meter, what):
+    """Waits until something moves, or has moved since the meter began: few slots are quick."""
+    wait_until(
+        lambda: is_moving(cluster) or meter.read()["slots"] > 0, BEGIN_SECONDS_MAX,
+        lambda: f"{what}: {trouble(cluster)}",
+    )
 
 
-def wait_least(count):
-    """Waits until a count doesn't change any more; what it is then. A copy of a deleted object that a
-    move left behind stays until its writer's session has ended, which takes a day."""
-    least, since = count(), time.monotonic()
-    while time.monotonic() < since + LEFT_ALONE_SECONDS:
-        time.sleep(QUIET_PAUSE_SECONDS)
-        now = count()
-        if now != least:
-            least, since = now, time.monotonic()
-    return least
+def wait_collected(cluster, seconds):
+    """Waits until nothing deleted is on the disks any more, that moves could take for data."""
+    wait_until(lambda: cluster.status()["garbage_extents"] == 0, seconds, lambda: trouble(cluster))
 
 
 def _stays(condition):
@@ -194,7 +194,7 @@ def order(cluster, *words):
 
 def trouble(cluster):
     """What there is to say when something doesn't come about."""
-    found = status(cluster)
+    found = cluster.status()
     disks = [(d["id"], d["state"], d["shards"], d["live_bytes"]) for d in found["disks"]]
     try:
         moves = order(cluster, "moves", "status", "--json")
@@ -219,13 +219,17 @@ def scrub_all(cluster):
 def disks_of(cluster, *names):
     """The disks of hosts, as the status tells of them."""
     nodes = {cluster.node_id(name) for name in names}
-    return [disk for disk in status(cluster)["disks"] if disk["node"] in nodes]
+    return [disk for disk in cluster.status()["disks"] if disk["node"] in nodes]
 
 
 def imbalance(cluster):
     """By how much the fullest and the emptiest disk are off the mean of all that take data, which
-    must be of one size; disks that are empty as they should be don't count."""
-    held = [disk["live_bytes"] for disk in status(cluster)["disks"] if disk["state"] == "up"]
-    held = [live for live in held if live]
-    mean = sum(held) / len(held)
-    return max(abs(live - mean) / mean for live in held)
+    must be of one size: by slots, which are dealt out, and by bytes, which come as they come."""
+    disks = [disk for disk in cluster.status()["disks"] if disk["state"] == "up"]
+    disks = [disk for disk in disks if not disk["standing"]["draining"]]
+
+    def off(held):
+        mean = sum(held) / len(held)
+        return max(abs(part - mean) / mean for part in held)
+
+    return off([slots_of([disk]) for disk in disks]), off([disk["live_bytes"] for disk in disks])

@@ -43,6 +43,18 @@ BROKEN_BODY = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
 FIGURES = []
 
 
+def get(s3, bucket, key):
+    """One object: the answer, and its body to the end."""
+    for attempt in range(1, BODY_ATTEMPTS + 1):
+        answer = s3.get_object(Bucket=bucket, Key=key)
+        try:
+            return answer, answer["Body"].read()
+        except BROKEN_BODY:
+            if attempt == BODY_ATTEMPTS:
+                raise
+    raise AssertionError("not reached")
+
+
 class Load:
     """Running clients. As a context it stops them at its end, whatever happens."""
 
@@ -158,14 +170,8 @@ class Client:
     def read(self, key):
         """Reads a key to its end."""
         def action():
-            for attempt in range(BODY_ATTEMPTS):
-                answer = self.s3.get_object(Bucket=self.bucket, Key=key)
-                try:
-                    return answer | {"Name": name_of(answer["Body"].read())}
-                except BROKEN_BODY:
-                    if attempt + 1 == BODY_ATTEMPTS:
-                        raise
-            raise AssertionError("not reached")
+            answer, body = get(self.s3, self.bucket, key)
+            return answer | {"Name": name_of(body)}
 
         answer = self._attempt(self.history.begin(self.name, key, "read"), action)
         if answer:

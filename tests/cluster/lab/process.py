@@ -16,6 +16,8 @@ from harness.server import ServerFailed
 
 READY_SECONDS_MAX = 60
 STOP_SECONDS_MAX = 60
+# On a busy machine an answer may be late; none at all is a failure.
+ANSWER_SECONDS_MAX = 30
 POLL_SECONDS = 0.05
 
 
@@ -134,8 +136,15 @@ class Process:
         self.paused = False
 
     def metrics(self):
-        """Every sample of /metrics: the name with its labels, and the value."""
-        body = http_get(f"{self.admin}/metrics")[1].decode()
+        """Every sample of /metrics: the name with its labels, and the value. Waits until it answers:
+        whoever compares sums would take silence for a zero."""
+        def scraped():
+            if not self.alive():
+                raise ServerFailed(f"{self.name} doesn't run any more\n{self.tail()}")
+            code, body = http_get(f"{self.admin}/metrics")
+            return body.decode() if code == 200 else None
+
+        body = wait_until(scraped, ANSWER_SECONDS_MAX, lambda: f"{self.name} tells its metrics\n{self.tail()}")
         lines = [line.rpartition(" ") for line in body.splitlines() if line and not line.startswith("#")]
         return {name: float(value) for name, _, value in lines}
 
