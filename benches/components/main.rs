@@ -15,6 +15,7 @@ mod metadata_scale;
 mod meter;
 mod placement;
 mod raw;
+mod redundancy;
 mod rpc;
 mod shards;
 mod signatures;
@@ -44,6 +45,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("placement") {
         placement::measure()?;
+    }
+    if wanted("redundancy") {
+        redundancy::measure()?;
     }
     if named("durability") {
         durability::measure()?;

@@ -11,6 +11,7 @@ use model::coding::Coding;
 use model::command::{Command, CommitObject, Outcome, WriteCondition};
 use model::ids::{ClusterId, ManifestId, ReplicaId};
 use model::names::{BucketName, ObjectKey};
+use model::node::FEATURE_LEVEL;
 use model::query::{Answer, ListObjects, PlanWanted, Query};
 use model::version::{ETag, ObjectHeaders};
 use wire::clock::{Clock, SystemClock};
@@ -52,8 +53,8 @@ pub async fn measure() -> Result<()> {
     )
     .await?;
     let coding = Coding::parse("4+2")?;
-    let replicas = ReplicaId(REPLICAS as u64);
-    client.propose_one(Command::InitCluster { cluster, coding, replicas }).await?;
+    let (replicas, level) = (ReplicaId(REPLICAS as u64), FEATURE_LEVEL);
+    client.propose_one(Command::InitCluster { cluster, coding, replicas, level }).await?;
     let writer = Arc::new(Writer::open(Arc::clone(&client), "bench").await?);
     let bucket = BucketName::parse("bench")?;
     let (owner, location) = (String::new(), String::new());

@@ -31,7 +31,7 @@ fn measure_one(coding: &str, sizes: u32) -> anyhow::Result<()> {
     let disks = RACKS * NODES_PER_RACK * DISKS_PER_NODE;
     let name = |what: &str| format!("placement/{coding}/{sizes} sizes/{what}");
     let mut map = ClusterMap {
-        disks: (0..disks).map(|number| disk(number, sizes)).collect(),
+        disks: (0..disks).map(|number| disk(number, sizes, DISKS_PER_NODE)).collect(),
         ..ClusterMap::new(ClusterId::default(), Coding::parse(coding)?)
     };
     let meter = Meter::start();
@@ -65,7 +65,7 @@ fn measure_one(coding: &str, sizes: u32) -> anyhow::Result<()> {
     measure_plan(&name("a node lost"), &lost, least);
 
     let mut grown = map.clone();
-    grown.disks.push(Disk { weight: 1000 * sizes, ..disk(disks, 1) });
+    grown.disks.push(Disk { weight: 1000 * sizes, ..disk(disks, 1, DISKS_PER_NODE) });
     let weights: u64 = grown.disks.iter().map(|disk| u64::from(disk.weight)).sum();
     let least = slots as u64 * u64::from(1000 * sizes) / weights;
     measure_plan(&name("a disk added"), &grown, least as usize);
@@ -81,8 +81,9 @@ fn measure_plan(name: &str, map: &ClusterMap, least: usize) {
     meter.print_with(name, 1, 0, &json!({ "moves": moves, "least": least, "ratio": ratio }));
 }
 
-fn disk(number: u32, sizes: u32) -> Disk {
-    let node = number / DISKS_PER_NODE;
+/// A disk of a node that has so many.
+pub fn disk(number: u32, sizes: u32, per_node: u32) -> Disk {
+    let node = number / per_node;
     let mut uuid = [0; 16];
     uuid[..4].copy_from_slice(&number.wrapping_mul(0x9e37_79b9).to_le_bytes());
     Disk {

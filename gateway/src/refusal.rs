@@ -57,7 +57,8 @@ pub fn of_refusal(refusal: Refusal) -> S3Error {
         | Refusal::MoveUnfinished
         | Refusal::ClassInUse
         | Refusal::TooManyClasses
-        | Refusal::RecodeChanged => S3ErrorCode::InternalError,
+        | Refusal::RecodeChanged
+        | Refusal::UpkeepChanged => S3ErrorCode::InternalError,
         Refusal::NoSuchClass => S3ErrorCode::InvalidStorageClass,
     };
     S3Error::new(code)

@@ -11,8 +11,8 @@ use gateway::admin::upkeep::stop::StopAnswer;
 use gateway::admin::{AdminHandler, AdminParts, Process, StatusGatherer};
 use gateway::http::listener::{ListenerOptions, serve};
 use metadata::client::{MetadataClient, ReplicaBook};
-use model::cluster_map::{ClusterMap, Disk, DiskState};
-use model::command::{Command, Outcome};
+use model::cluster_map::{ClusterMap, Disk, DiskState, UpkeepWish};
+use model::command::{Command, Outcome, Refusal};
 use model::ids::{DiskId, DiskUuid, NodeId, NodeUuid, ReplicaId};
 use model::moves::{MoveEnd, MoveReason, MoveResult, SlotMove};
 use model::node::{FEATURE_LEVEL, Node, NodePlace, NodeRegistration, ReplicaPlace, Roles};
@@ -31,6 +31,8 @@ use crate::world::cluster_map;
 /// The metadata: it changes what it is told of upkeep, and only notes the rest.
 struct Replica {
     map: Mutex<ClusterMap>,
+    /// What others propose of the upkeep, each just before what is proposed next.
+    others: Mutex<Vec<UpkeepWish>>,
     proposed: Mutex<Vec<Command>>,
 }
 
@@ -49,14 +51,22 @@ impl Service<MetadataRequest, MetadataResponse> for Replica {
             })),
             MetadataRequest::Propose(commands) => {
                 let mut proposed = self.proposed.lock().expect("no panic");
-                let count = commands.len();
+                let mut outcomes = Vec::new();
                 for envelope in commands {
-                    if let Command::SetUpkeep(wish) = &envelope.command {
-                        map.upkeep = *wish;
+                    let mut outcome = Outcome::Done;
+                    if let Command::SetUpkeep { known, wish } = &envelope.command {
+                        let other = self.others.lock().expect("no panic").pop();
+                        map.upkeep = other.unwrap_or(map.upkeep);
+                        if map.upkeep == *known {
+                            map.upkeep = *wish;
+                        } else {
+                            outcome = Outcome::Refused(Refusal::UpkeepChanged);
+                        }
                     }
                     proposed.push(envelope.command);
+                    outcomes.push(outcome);
                 }
-                MetadataResponse::Outcomes(vec![Outcome::Done; count])
+                MetadataResponse::Outcomes(outcomes)
             }
             MetadataRequest::Query(Query::Repairs { .. }) => {
                 MetadataResponse::Answer(Box::new(Answer::Repairs(RepairPage::default())))
@@ -106,7 +116,11 @@ struct Listening {
 impl Listening {
     async fn start(map: ClusterMap, roles: Roles) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let replica = Arc::new(Replica { map: Mutex::new(map), proposed: Mutex::default() });
+        let replica = Arc::new(Replica {
+            map: Mutex::new(map),
+            others: Mutex::default(),
+            proposed: Mutex::default(),
+        });
         let network = Arc::new(InProcess::new(Arc::clone(&clock)));
         network.register(Peer(1), Arc::clone(&replica) as Arc<_>);
         let book = Arc::new(ReplicaBook::new(vec![ReplicaId(1)]));
@@ -249,7 +263,13 @@ async fn moves_and_upkeep_are_shown_and_set() {
     let to = map.disks.iter().map(|disk| disk.id).find(|id| !map.pgs[0].disks.contains(id));
     let to = to.expect("one disk of seven");
     let since = Timestamp(77);
-    map.pgs[0].moves.push(SlotMove { slot: 1, to, reason: MoveReason::Balance, since });
+    map.pgs[0].moves.push(SlotMove {
+        slot: 1,
+        to,
+        reason: MoveReason::Balance,
+        since,
+        fault: None,
+    });
     map.disks[2].standing.is_draining = true;
     let listening = Listening::start(map, Roles::GATEWAY).await;
     let moves: MovesStatus = document(&listening.get("/moves").await.is(200));
@@ -282,4 +302,24 @@ async fn moves_and_upkeep_are_shown_and_set() {
     assert_eq!((status.moves.balance, &*status.withheld_nodes.clone()), (1, &[6][..]));
     assert!(status.tolerance.sentence.starts_with("survives any 2 disks"), "{status:?}");
     assert_eq!(status.tolerance.metadata[0].survives, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_change_of_the_upkeep_meanwhile_stays() {
+    let listening = Listening::start(map(), Roles::GATEWAY).await;
+    let others = |wishes: Vec<UpkeepWish>| {
+        *listening.replica.others.lock().expect("no panic") = wishes;
+    };
+    let rate = |bytes_per_second| UpkeepWish { bytes_per_second, ..UpkeepWish::default() };
+    others(vec![rate(Some(50 << 20))]);
+    let paused: UpkeepStatus = document(&listening.post("/moves/pause", "").await.is(200));
+    assert_eq!((paused.is_paused, paused.bytes_per_second), (true, Some(50 << 20)));
+    let shown: UpkeepStatus = document(&listening.get("/upkeep").await.is(200));
+    assert_eq!(shown, paused);
+    assert_eq!(listening.proposed().len(), 2);
+    // Others that never end are no reason to go on for ever, nor to undo what they do.
+    others((1..50).map(|rate_mib| rate(Some(rate_mib << 20))).collect());
+    let refused = listening.post("/upkeep", r#"{"down_after_seconds":20}"#).await;
+    refused.is(409);
+    assert_eq!(listening.proposed().len(), 5);
 }

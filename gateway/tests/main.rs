@@ -16,6 +16,7 @@ mod objects;
 mod outages;
 mod payloads;
 mod proxy;
+mod readiness;
 mod recovery;
 mod remote_backups;
 mod uploads;

@@ -65,8 +65,11 @@ pub const SNAPSHOT_LOG_BYTES: u64 = 256 << 20;
 pub const LOG_BYTES_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Entries after a snapshot that the log may hold for a member that is catching up, before another
-/// snapshot is made all the same: 1 GiB or so of log.
+/// snapshot is made all the same ...
 pub const LOG_ENTRIES_HELD_MAX: u64 = 20 * SNAPSHOT_ENTRIES;
+
+/// ... or bytes of them: the log is on a disk that the tables need, too.
+pub const LOG_BYTES_HELD_MAX: u64 = 1 << 30;
 
 /// How long a snapshot that could not be written is left alone.
 pub const SNAPSHOT_RETRY_AFTER: Duration = Duration::from_mins(1);

@@ -285,7 +285,7 @@ fn names_extents(command: &Command) -> bool {
         | Command::DrainDisk { .. }
         | Command::WeighDisk { .. }
         | Command::PlaceNode { .. }
-        | Command::SetUpkeep(_)
+        | Command::SetUpkeep { .. }
         | Command::MuteHealth(_)
         | Command::GiveUpDisk { .. }
         | Command::SetStorageClass { .. }

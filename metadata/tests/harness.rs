@@ -14,6 +14,7 @@ use model::command::{Command, CommitObject, Outcome, WriteCondition};
 use model::extent::{Extent, SlotSet};
 use model::ids::{ClusterId, DiskUuid, ManifestId, NodeId, ReplicaId};
 use model::names::{BucketName, ObjectKey};
+use model::node::FEATURE_LEVEL;
 use model::query::{Answer, Query};
 use model::version::{ETag, ObjectHeaders, Part};
 use wire::clock::{Clock, SystemClock};
@@ -42,7 +43,8 @@ impl TestCluster {
         let cluster = Self { root, disks, replicas, keeper: Some(keeper), client };
         let coding = Coding::parse("4+2").expect("valid");
         let founded = ReplicaId(replicas as u64);
-        let command = Command::InitCluster { cluster: CLUSTER, coding, replicas: founded };
+        let (replicas, level) = (founded, FEATURE_LEVEL);
+        let command = Command::InitCluster { cluster: CLUSTER, coding, replicas, level };
         cluster.client.propose_one(command).await.expect("proposed");
         for disk in 1..=6u8 {
             let command = Command::RegisterDisk {

@@ -169,7 +169,9 @@ impl Hosts {
     pub async fn init(&self, replicas: usize) {
         let coding = Coding::parse("4+2").expect("valid");
         let replicas = ReplicaId(replicas as u64);
-        self.propose(Command::InitCluster { cluster: CLUSTER, coding, replicas }).await;
+        // As the first release did: a node of that may come.
+        let command = Command::InitCluster { cluster: CLUSTER, coding, replicas, level: 0 };
+        self.propose(command).await;
         for disk in 1..=6u8 {
             self.propose(Command::RegisterDisk {
                 uuid: DiskUuid([disk; 16]),

@@ -16,6 +16,7 @@ use model::extent::{Extent, SlotSet};
 use model::ids::{
     DiskId, DiskUuid, ExtentId, ManifestId, NodeId, PgId, ReplicaId, SessionId, UploadId,
 };
+use model::node::FEATURE_LEVEL;
 use model::time::Timestamp;
 use model::upload::{PartReference, Upload};
 use model::version::{ETag, ObjectHeaders, Part};
@@ -325,11 +326,11 @@ fn commit(name: &str, object: &Object, condition: WriteCondition) -> Command {
     })
 }
 
-/// What every history begins with.
-fn beginning() -> Vec<Command> {
+/// What every history begins with that a release of this level began.
+fn beginning(level: u32) -> Vec<Command> {
     let coding = Coding::parse("4+2").expect("valid");
     let mut commands =
-        vec![Command::InitCluster { cluster: CLUSTER, coding, replicas: ReplicaId(3) }];
+        vec![Command::InitCluster { cluster: CLUSTER, coding, replicas: ReplicaId(3), level }];
     commands.extend((1..=6u8).map(|disk| Command::RegisterDisk {
         uuid: DiskUuid([disk; 16]),
         node: NodeId(1),
@@ -351,7 +352,7 @@ fn beginning() -> Vec<Command> {
 pub fn history(seed: u64, steps: usize) -> Vec<Command> {
     let entropy = SeededEntropy::new(seed);
     let mut world = World::default();
-    let mut commands = beginning();
+    let mut commands = beginning(FEATURE_LEVEL);
     commands.extend((0..steps).map(|_| world.step(&entropy).0));
     commands
 }
@@ -367,6 +368,15 @@ pub struct Bare {
 
 impl Bare {
     pub fn new() -> Self {
+        Self::founded_at(FEATURE_LEVEL)
+    }
+
+    /// Made by the first release, which had no levels yet.
+    pub fn of_first_release() -> Self {
+        Self::founded_at(0)
+    }
+
+    fn founded_at(level: u32) -> Self {
         let database =
             Database::builder().create_with_backend(InMemoryBackend::new()).expect("made");
         let mut bare = Self {
@@ -382,7 +392,7 @@ impl Bare {
             transaction.open_table(definition).expect("made");
         }
         transaction.commit().expect("committed");
-        for command in beginning() {
+        for command in beginning(level) {
             bare.apply(command);
         }
         bare

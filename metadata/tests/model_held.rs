@@ -22,10 +22,10 @@ use crate::harness::{bucket, key};
 use crate::model_apply::Bare;
 
 /// Held, of a history whose one session is 1.
-const HELD: u64 = 7;
-const UNTIL: u64 = 1000;
+pub const HELD: u64 = 7;
+pub const UNTIL: u64 = 1000;
 
-fn what_is_held(has_pgs: bool, from_shards: bool) -> Held {
+pub fn what_is_held(has_pgs: bool, from_shards: bool) -> Held {
     Held {
         sessions: vec![SessionId(HELD)],
         ranges: vec![SessionRange { above: SessionId(100), until: SessionId(UNTIL) }],
@@ -37,7 +37,7 @@ fn what_is_held(has_pgs: bool, from_shards: bool) -> Held {
 }
 
 /// A state machine with something held.
-fn restored() -> Bare {
+pub fn restored() -> Bare {
     let mut bare = Bare::new();
     bare.memory.counters.session = UNTIL;
     // Not at the beginning of time, so that there is a before.
@@ -46,18 +46,18 @@ fn restored() -> Bare {
     bare
 }
 
-fn extent(session: u64, sequence: u32, length: u64) -> Extent {
+pub fn extent(session: u64, sequence: u32, length: u64) -> Extent {
     let id = ExtentId { pg: PgId(3), session: SessionId(session), sequence };
     let coding = Coding::parse("4+2").expect("valid");
     Extent { id, coding, length, missing: SlotSet::default(), epoch: 0 }
 }
 
-fn part(number: u16, extents: Vec<Extent>) -> Part {
+pub fn part(number: u16, extents: Vec<Extent>) -> Part {
     let size = extents.iter().map(|extent| extent.length).sum();
     Part { number, size, md5: [number as u8; 16], checksum: None, extents }
 }
 
-fn adoption(name: &str, manifest: u8, modified: u64, parts: Vec<Part>) -> AdoptObject {
+pub fn adoption(name: &str, manifest: u8, modified: u64, parts: Vec<Part>) -> AdoptObject {
     AdoptObject {
         bucket: bucket(),
         owner: "me".to_owned(),
@@ -73,11 +73,11 @@ fn adoption(name: &str, manifest: u8, modified: u64, parts: Vec<Part>) -> AdoptO
     }
 }
 
-fn refused(refusal: Refusal) -> Outcome {
+pub fn refused(refusal: Refusal) -> Outcome {
     Outcome::Refused(refusal)
 }
 
-fn adopt(bare: &mut Bare, adopt: &AdoptObject) -> Outcome {
+pub fn adopt(bare: &mut Bare, adopt: &AdoptObject) -> Outcome {
     let before = bare.digests;
     let outcome = bare.apply(Command::AdoptObject(adopt.clone()));
     if matches!(outcome, Outcome::Refused(_)) {
@@ -91,7 +91,7 @@ fn adopt(bare: &mut Bare, adopt: &AdoptObject) -> Outcome {
     outcome
 }
 
-fn version(bare: &Bare, name: &str) -> Option<Version> {
+pub fn version(bare: &Bare, name: &str) -> Option<Version> {
     let id = bare.memory.directory().buckets.get("bucket").expect("there").id;
     bare.view().get(&metadata::tables::versions::key(id, name)).expect("read")
 }
@@ -178,7 +178,7 @@ fn what_is_not_held_or_not_well_formed_is_refused() {
     assert_eq!(bare.apply(wrong), refused(Refusal::NotHeld));
     assert_eq!(bare.apply(Command::ReleaseHeld { until: SessionId(UNTIL) }), Outcome::Done);
     check(&mut bare, good(HELD, 1), Refusal::NotHeld);
-    let pgs = Command::AdoptPgs { pgs: Vec::new() };
+    let pgs = Command::AdoptPgs { pgs: Vec::new(), slots: Vec::new() };
     assert_eq!(bare.apply(pgs), refused(Refusal::NotHeld));
     assert_eq!(bare.apply(Command::ReleaseHeld { until: SessionId(1) }), Outcome::Done);
 }
@@ -333,7 +333,7 @@ fn disks_and_groups_come_back_under_their_numbers() {
     let next = known.pgs.len() as u32;
     let coding = known.coding;
     let group = |id: u32, disks: [u32; 6]| Pg::new(PgId(id), coding, disks.map(DiskId).to_vec());
-    let pgs = |pgs: Vec<Pg>| Command::AdoptPgs { pgs };
+    let pgs = |pgs: Vec<Pg>| Command::AdoptPgs { pgs, slots: Vec::new() };
     let invalid = refused(Refusal::InvalidCommand);
     let gap = group(next + 1, [1, 2, 3, 4, 5, 9]);
     assert_eq!(bare.apply(pgs(vec![gap])), invalid, "a gap");
@@ -375,12 +375,12 @@ fn groups_are_only_added_when_writes_could_not_go_on() {
         let added = map(&bare).pgs.len() - known;
         assert_eq!(added > 0, !from_shards, "{added} groups");
         assert_eq!(map(&bare).open_pgs(&[]).is_empty(), from_shards);
-        bare.apply(Command::AdoptPgs { pgs: Vec::new() });
+        bare.apply(Command::AdoptPgs { pgs: Vec::new(), slots: Vec::new() });
         assert!(!map(&bare).open_pgs(&[]).is_empty(), "from now on as always");
     }
 }
 
-fn with_record(adopt: AdoptObject, sequence: u32) -> AdoptObject {
+pub fn with_record(adopt: AdoptObject, sequence: u32) -> AdoptObject {
     AdoptObject { record: Some(extent(HELD, sequence, 70)), ..adopt }
 }
 

@@ -18,7 +18,10 @@ pub const UNFINISHED: Outcome = Outcome::Refused(Refusal::MoveUnfinished);
 
 /// Eight disks.
 pub fn bare() -> Bare {
-    let mut bare = Bare::new();
+    with_eight_disks(Bare::new())
+}
+
+fn with_eight_disks(mut bare: Bare) -> Bare {
     for disk in 7..=8 {
         add_disk(&mut bare, disk);
     }
@@ -391,9 +394,6 @@ fn what_operators_wish_is_kept_in_the_map() {
     assert_eq!(map(&bare).disk(disk).expect("known").share(), 9);
     bare.apply(Command::WeighDisk { disk, weight: None });
     assert_eq!(map(&bare).disk(disk).expect("known").share(), 1);
-    let wish = UpkeepWish { is_paused: true, ..UpkeepWish::default() };
-    bare.apply(Command::SetUpkeep(wish));
-    assert_eq!(map(&bare).upkeep, wish);
     let mute = |code: &str, until| {
         Command::MuteHealth(Mute { code: code.to_owned(), until: Timestamp(until) })
     };
@@ -411,7 +411,7 @@ fn what_operators_wish_is_kept_in_the_map() {
 
 #[test]
 fn nothing_moves_before_every_node_knows_how() {
-    let mut bare = bare();
+    let mut bare = with_eight_disks(Bare::of_first_release());
     let old = NodeRegistration {
         uuid: NodeUuid([1; 16]),
         name: "n".to_owned(),
@@ -430,7 +430,7 @@ fn nothing_moves_before_every_node_knows_how() {
         Command::DrainDisk { disk: what.to, is_draining: true },
         Command::WeighDisk { disk: what.to, weight: Some(1) },
         Command::GiveUpDisk { disk: what.to, is_out: true },
-        Command::SetUpkeep(UpkeepWish::default()),
+        Command::SetUpkeep { known: UpkeepWish::default(), wish: UpkeepWish::default() },
         Command::PlaceNode {
             node: NodeId(1),
             place: NodePlace { rack: String::new(), zone: String::new() },
@@ -443,4 +443,66 @@ fn nothing_moves_before_every_node_knows_how() {
     assert_eq!(map(&bare), before);
     bare.apply(Command::RegisterNode(NodeRegistration { level: 2, ..old }));
     assert_eq!(bare.apply(begin(what)), Outcome::Done);
+}
+
+#[test]
+fn a_wish_by_what_was_before_undoes_nothing() {
+    let mut bare = bare();
+    let none = UpkeepWish::default();
+    let paused = UpkeepWish { is_paused: true, ..none };
+    let slow = UpkeepWish { bytes_per_second: Some(1 << 20), ..none };
+    let set = |known, wish| Command::SetUpkeep { known, wish };
+    assert_eq!(bare.apply(set(none, paused)), Outcome::Done);
+    let outdated = Outcome::Refused(Refusal::UpkeepChanged);
+    assert_eq!(bare.apply(set(none, slow)), outdated);
+    assert_eq!(map(&bare).upkeep, paused);
+    assert_eq!(bare.apply(set(none, paused)), Outcome::Done, "again");
+    let both = UpkeepWish { is_paused: true, ..slow };
+    assert_eq!(bare.apply(set(paused, both)), Outcome::Done);
+    assert_eq!(map(&bare).upkeep, both);
+}
+
+#[test]
+fn a_late_report_does_not_bring_back_what_an_operator_gave_up() {
+    let mut bare = bare();
+    let disk = DiskId(3);
+    state(&mut bare, disk, DiskState::Down);
+    assert_eq!(bare.apply(Command::GiveUpDisk { disk, is_out: true }), Outcome::Done);
+    let given_up = map(&bare);
+    assert_eq!(given_up.disk(disk).expect("known").state, DiskState::Out);
+    // Proposed before that, and applied after it.
+    for late in [DiskState::Up, DiskState::Full, DiskState::Down, DiskState::Out] {
+        state(&mut bare, disk, late);
+        assert_eq!(map(&bare), given_up);
+    }
+    bare.apply(Command::GiveUpDisk { disk, is_out: false });
+    assert_eq!(map(&bare).disk(disk).expect("known").state, DiskState::Down);
+    state(&mut bare, disk, DiskState::Up);
+    assert_eq!(map(&bare).disk(disk).expect("known").state, DiskState::Up);
+}
+
+#[test]
+fn no_slot_is_given_to_a_disk_that_went_down_meanwhile() {
+    for bad in [DiskState::Down, DiskState::Out] {
+        let mut bare = bare();
+        let what = a_move(&map(&bare), 0, 2);
+        bare.apply(begin(what));
+        let under_way = map(&bare);
+        state(&mut bare, what.to, bad);
+        assert_eq!(bare.apply(end(&under_way, what, done())), UNFINISHED, "{}", bad.as_str());
+        assert_eq!(slot_of(&bare, what), what.from);
+        // Full, it reads.
+        state(&mut bare, what.to, DiskState::Full);
+        assert_eq!(bare.apply(end(&under_way, what, done())), Outcome::Done);
+        assert_eq!(slot_of(&bare, what), what.to);
+    }
+    // Nobody has what was lost: there is nothing better to wait for.
+    let mut bare = bare();
+    let what = Move { reason: MoveReason::Lost, ..a_move(&map(&bare), 0, 2) };
+    state(&mut bare, what.from, DiskState::Out);
+    bare.apply(begin(what));
+    let under_way = map(&bare);
+    state(&mut bare, what.to, DiskState::Down);
+    assert_eq!(bare.apply(end(&under_way, what, done())), Outcome::Done);
+    assert_eq!(slot_of(&bare, what), what.to);
 }

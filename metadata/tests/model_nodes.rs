@@ -79,7 +79,7 @@ fn forget(replica: u64) -> Command {
 
 #[test]
 fn the_founder_registers_and_nobody_else_without_a_token() {
-    let mut bare = Bare::new();
+    let mut bare = Bare::of_first_release();
     let founder = node(1, Roles::ALL);
     let registered = Outcome::NodeRegistered(NodeId(1));
     assert_eq!(bare.apply(Command::RegisterNode(founder.clone())), registered);
@@ -105,7 +105,7 @@ fn the_founder_registers_and_nobody_else_without_a_token() {
 
 #[test]
 fn tokens_let_in_what_they_say_as_often_as_they_say() {
-    let mut bare = Bare::new();
+    let mut bare = Bare::of_first_release();
     bare.apply(Command::RegisterNode(node(1, Roles::ALL)));
     let both = Roles::GATEWAY.and(Roles::STORAGE_NODE);
     assert_eq!(bare.apply(Command::CreateToken(token(9, both, NEVER, 2))), Outcome::Done);
@@ -134,7 +134,7 @@ fn tokens_let_in_what_they_say_as_often_as_they_say() {
 
 #[test]
 fn no_token_makes_anybody_a_node_that_is_there_already() {
-    let mut bare = Bare::new();
+    let mut bare = Bare::of_first_release();
     bare.apply(Command::RegisterNode(fresh(1, Roles::ALL)));
     bare.apply(Command::CreateToken(token(1, Roles::ALL, NEVER, 1)));
     bare.apply(Command::CreateToken(token(2, Roles::ALL, NEVER, 2)));
@@ -160,7 +160,7 @@ fn no_token_makes_anybody_a_node_that_is_there_already() {
 
 #[test]
 fn a_node_that_proves_to_be_itself_comes_back_under_its_number() {
-    let mut bare = Bare::new();
+    let mut bare = Bare::of_first_release();
     bare.apply(Command::RegisterNode(fresh(1, Roles::ALL)));
     bare.apply(Command::CreateToken(token(1, Roles::GATEWAY, NEVER, 1)));
     bare.apply(join(1, 1, fresh(2, Roles::GATEWAY)));
@@ -188,7 +188,7 @@ fn a_node_that_proves_to_be_itself_comes_back_under_its_number() {
 
 #[test]
 fn a_cluster_of_the_release_before_decides_as_that_did() {
-    let mut bare = Bare::new();
+    let mut bare = Bare::of_first_release();
     bare.apply(Command::RegisterNode(node(1, Roles::ALL)));
     bare.apply(Command::CreateToken(token(1, Roles::ALL, NEVER, 1)));
     bare.apply(Command::CreateToken(token(2, Roles::ALL, NEVER, 1)));
@@ -206,7 +206,7 @@ fn a_cluster_of_the_release_before_decides_as_that_did() {
 
 #[test]
 fn an_expired_token_lets_nobody_in_and_is_forgotten() {
-    let mut bare = Bare::new();
+    let mut bare = Bare::of_first_release();
     bare.apply(Command::RegisterNode(node(1, Roles::ALL)));
     let expires = bare.time + 5000;
     assert_eq!(bare.apply(Command::CreateToken(token(1, Roles::ALL, expires, 5))), Outcome::Done);
@@ -221,7 +221,7 @@ fn an_expired_token_lets_nobody_in_and_is_forgotten() {
 
 #[test]
 fn a_removed_node_stays_away() {
-    let mut bare = Bare::new();
+    let mut bare = Bare::of_first_release();
     bare.apply(Command::RegisterNode(node(1, Roles::ALL)));
     bare.apply(Command::CreateToken(token(1, Roles::ALL, NEVER, 5)));
     bare.apply(join(1, 1, node(2, Roles::ALL)));
@@ -250,7 +250,7 @@ fn a_removed_node_stays_away() {
 
 #[test]
 fn a_node_whose_disks_are_drained_and_empty_can_be_removed() {
-    let mut bare = Bare::new();
+    let mut bare = Bare::of_first_release();
     bare.apply(Command::RegisterNode(fresh(1, Roles::ALL)));
     bare.apply(Command::CreateToken(token(1, Roles::ALL, NEVER, 5)));
     bare.apply(join(1, 1, fresh(2, Roles::STORAGE_NODE)));
@@ -274,7 +274,8 @@ fn a_node_whose_disks_are_drained_and_empty_can_be_removed() {
     // A slot on its way to a disk keeps it, too.
     let mut moving = map(&bare);
     let to = DiskId(7);
-    let begun = SlotMove { slot: 0, to, reason: MoveReason::Balance, since: Timestamp(1) };
+    let begun =
+        SlotMove { slot: 0, to, reason: MoveReason::Balance, since: Timestamp(1), fault: None };
     moving.pgs[0].moves.push(begun);
     let before = map(&bare);
     bare.memory.set_map(moving);
@@ -287,7 +288,7 @@ fn a_node_whose_disks_are_drained_and_empty_can_be_removed() {
 
 #[test]
 fn what_not_every_node_knows_is_refused() {
-    let mut bare = Bare::new();
+    let mut bare = Bare::of_first_release();
     // A store that is alone knows what it proposes.
     assert_eq!(bare.apply(Command::AllocateReplica), Outcome::ReplicaAllocated(ReplicaId(4)));
     let at = |level| NodeRegistration { level, ..node(1, Roles::ALL) };
@@ -305,7 +306,7 @@ fn what_not_every_node_knows_is_refused() {
 
 #[test]
 fn the_level_is_what_all_have_and_never_falls() {
-    let mut bare = Bare::new();
+    let mut bare = Bare::of_first_release();
     let at = |uuid, level| NodeRegistration { level, ..node(uuid, Roles::ALL) };
     bare.apply(Command::RegisterNode(at(1, 1)));
     bare.apply(Command::CreateToken(token(1, Roles::ALL, NEVER, 5)));
@@ -326,7 +327,7 @@ fn the_level_is_what_all_have_and_never_falls() {
 
 #[test]
 fn replicas_stay_where_they_are_and_forgotten_ones_forgotten() {
-    let mut bare = Bare::new();
+    let mut bare = Bare::of_first_release();
     bare.apply(Command::RegisterNode(node(1, Roles::ALL)));
     bare.apply(Command::CreateToken(token(1, Roles::ALL, NEVER, 5)));
     bare.apply(join(1, 1, node(2, Roles::GATEWAY)));
@@ -349,7 +350,7 @@ fn replicas_stay_where_they_are_and_forgotten_ones_forgotten() {
 
 #[test]
 fn the_authority_is_set_once() {
-    let mut bare = Bare::new();
+    let mut bare = Bare::of_first_release();
     let authority = |certificate: u8, key: u8| Authority {
         certificate: vec![certificate; 10].into(),
         sealed_key: vec![key; 10].into(),
@@ -373,7 +374,7 @@ fn leases_are_held_by_one_session_at_a_time() {
         let entropy = SeededEntropy::new(seed);
         let mut bare = Bare::new();
         let mut open: Vec<SessionId> = vec![SessionId(1)];
-        let mut held: BTreeMap<Job, (SessionId, u64)> = BTreeMap::new();
+        let mut held: BTreeMap<(Job, Option<NodeId>), (SessionId, u64)> = BTreeMap::new();
         for step in 0..300 {
             bare.time += entropy.below(3_000_000);
             if entropy.below(6) == 0 {
@@ -387,12 +388,18 @@ fn leases_are_held_by_one_session_at_a_time() {
                 continue;
             }
             let holder = open[entropy.below(open.len() as u64) as usize];
-            let job = [Job::Collect, Job::Repair][entropy.below(2) as usize];
+            // What is done for each node by itself is a job of its own.
+            let (job, node) = [
+                (Job::Collect, None),
+                (Job::Repair, None),
+                (Job::Fill, Some(NodeId(1))),
+                (Job::Fill, Some(NodeId(2))),
+            ][entropy.below(4) as usize];
             let duration_ms = entropy.below(10) as u32;
-            let outcome = bare.apply(Command::TakeLease { job, holder, duration_ms });
+            let outcome = bare.apply(Command::TakeLease { job, holder, duration_ms, node });
             let now = bare.time;
             let standing = held
-                .get(&job)
+                .get(&(job, node))
                 .copied()
                 .filter(|(other, until)| *until > now && bare.memory.is_open(*other));
             let expected = match standing {
@@ -402,8 +409,8 @@ fn leases_are_held_by_one_session_at_a_time() {
                 Some((_, until)) => (holder, until.max(now + u64::from(duration_ms) * 1_000_000)),
                 None => (holder, now + u64::from(duration_ms) * 1_000_000),
             };
-            held.insert(job, expected);
-            let lease = Lease { job, holder: expected.0, until: Timestamp(expected.1) };
+            held.insert((job, node), expected);
+            let lease = Lease { job, holder: expected.0, until: Timestamp(expected.1), node };
             assert_eq!(
                 outcome,
                 Outcome::Leased(lease),
@@ -411,18 +418,19 @@ fn leases_are_held_by_one_session_at_a_time() {
             );
         }
         let stored: Leases = bare.view().get(leases::KEY).expect("read").expect("there");
-        assert!(stored.leases.len() <= 2);
+        assert!(stored.leases.len() <= 4);
         assert_eq!(bare.view().digests().expect("read"), bare.digests);
     }
 }
 
 #[test]
 fn a_lease_needs_a_session_and_a_bound() {
-    let mut bare = Bare::new();
+    let mut bare = Bare::of_first_release();
     let take = |holder, duration_ms| Command::TakeLease {
         job: Job::Backup,
         holder: SessionId(holder),
         duration_ms,
+        node: None,
     };
     assert_eq!(bare.apply(take(9, 10)), refused(Refusal::SessionEnded));
     assert_eq!(bare.apply(take(1, u32::MAX)), refused(Refusal::InvalidCommand));
@@ -442,7 +450,12 @@ fn trust_is_told_with_what_was_used_up() {
     let (_root, machine) = crate::snapshots::machine();
     let coding = model::coding::Coding::parse("4+2").expect("valid");
     let commands = vec![
-        Command::InitCluster { cluster: crate::harness::CLUSTER, coding, replicas: ReplicaId(1) },
+        Command::InitCluster {
+            cluster: crate::harness::CLUSTER,
+            coding,
+            replicas: ReplicaId(1),
+            level: 0,
+        },
         Command::RegisterNode(node(1, Roles::ALL)),
         Command::SetAuthority(Authority {
             certificate: vec![1].into(),
@@ -464,14 +477,14 @@ fn trust_is_told_with_what_was_used_up() {
 /// What a store of an earlier release has: no rows but the counters.
 #[test]
 fn a_store_without_these_rows_has_no_trust_and_no_leases() {
-    let bare = Bare::new();
+    let bare = Bare::of_first_release();
     assert_eq!(bare.view().get::<TrustRecord>(trust::KEY).expect("read"), None);
     assert_eq!(bare.view().get::<Leases>(leases::KEY).expect("read"), None);
 }
 
 #[test]
 fn disks_are_on_nodes_that_are_there() {
-    let mut bare = Bare::new();
+    let mut bare = Bare::of_first_release();
     let disk = |uuid: u8, node: u32| Command::RegisterDisk {
         uuid: DiskUuid([uuid; 16]),
         node: NodeId(node),
@@ -489,4 +502,81 @@ fn disks_are_on_nodes_that_are_there() {
     assert_eq!(bare.apply(disk(202, 2)), refused(Refusal::NoSuchNode));
     let second = bare.apply(disk(202, 1));
     assert!(matches!(second, Outcome::DiskRegistered(_)) && second != first, "{second:?}");
+}
+
+/// Rows and digests of the tables that have any, as the first release made them of the same commands.
+const FIRST_RELEASE_DIGESTS: [(u64, u64); 4] = [
+    (1, 0x49fb_2c88_a6fe_1c42),
+    (1, 0x01a7_4ea4_ae2e_f98c),
+    (1, 0x7231_c4e6_01ea_f843),
+    (1, 0xd848_5e68_6feb_bee0),
+];
+
+/// A store that is one process, made by the first release. What that decided is decided alike when it
+/// is applied anew after an upgrade.
+#[test]
+fn a_lone_store_of_the_first_release_goes_on_as_that_did_until_it_is_told_otherwise() {
+    let mut bare = Bare::of_first_release();
+    let disk = |uuid: u8, weight: u32| Command::RegisterDisk {
+        uuid: DiskUuid([uuid; 16]),
+        node: NodeId(1),
+        rack: "r".to_owned(),
+        zone: String::new(),
+        weight,
+        path: "/p".repeat(3000),
+    };
+    let set = |disk: u32, state| Command::SetDiskState { disk: DiskId(disk), state };
+    let steps = [
+        set(1, DiskState::Down),
+        set(2, DiskState::Down),
+        set(1, DiskState::Up),
+        disk(7, 3),
+        disk(3, 2),
+        set(2, DiskState::Out),
+        set(4, DiskState::Full),
+    ];
+    for step in steps {
+        bare.apply(step);
+    }
+    let digests = bare.digests.0.iter().filter(|digest| digest.rows > 0);
+    let digests: Vec<(u64, u64)> = digests.map(|digest| (digest.rows, digest.sum)).collect();
+    assert_eq!(digests, FIRST_RELEASE_DIGESTS);
+    let before = map(&bare);
+    let drain = Command::DrainDisk { disk: DiskId(5), is_draining: true };
+    assert_eq!(bare.apply(drain.clone()), refused(Refusal::LevelTooLow));
+    // Its process starts with this release, and again.
+    let (cluster, coding) = (before.cluster, before.coding);
+    let replicas = ReplicaId(3);
+    let start = |level| Command::InitCluster { cluster, coding, replicas, level };
+    for _ in 0..2 {
+        assert_eq!(bare.apply(start(FEATURE_LEVEL)), Outcome::Done);
+        let raised = ClusterMap { level: FEATURE_LEVEL, epoch: before.epoch + 1, ..before.clone() };
+        assert_eq!(map(&bare), raised);
+    }
+    assert_eq!(bare.apply(drain), Outcome::Done);
+    let drained = map(&bare);
+    assert_eq!(bare.apply(start(0)), Outcome::Done, "it never falls");
+    assert_eq!(map(&bare), drained);
+    bare.apply(set(6, DiskState::Down));
+    assert_eq!(map(&bare).disk(DiskId(6)).expect("known").standing.flaps, 1);
+}
+
+#[test]
+fn the_level_of_a_store_with_nodes_is_theirs() {
+    let mut bare = Bare::of_first_release();
+    bare.apply(Command::RegisterNode(node(1, Roles::ALL)));
+    let before = map(&bare);
+    let (cluster, coding) = (before.cluster, before.coding);
+    let start = |cluster| Command::InitCluster {
+        cluster,
+        coding,
+        replicas: ReplicaId(3),
+        level: FEATURE_LEVEL,
+    };
+    assert_eq!(bare.apply(start(cluster)), Outcome::Done);
+    let other = model::ids::ClusterId([99; 16]);
+    assert_eq!(bare.apply(start(other)), refused(Refusal::NoCluster));
+    assert_eq!(map(&bare), before);
+    // One that begins with this release is of it at once.
+    assert_eq!(map(&Bare::new()).level, FEATURE_LEVEL);
 }

@@ -94,23 +94,32 @@ fn lonely_before(clock: &SystemClock) -> bool {
 async fn the_lead_is_handed_over_when_asked_and_before_a_stop() {
     let (mut hosts, writer) = three().await;
     let before = hosts.leader().await.expect("leads");
-    let clock = SystemClock::new();
+    let term = async |hosts: &Hosts| {
+        let leads = async |hosts: &Hosts| hosts.leader().await.is_some();
+        hosts.until("a leader", leads).await;
+        hosts.leader().await.expect("leads").term
+    };
     let now = hosts.client.transfer(None).await.expect("handed over");
     assert_ne!(now, before.replica);
-    assert!(clock.monotonic() < Duration::from_secs(2), "{:?}", clock.monotonic());
     let back = hosts.client.transfer(Some(before.replica)).await.expect("handed back");
     assert_eq!(back, before.replica);
+    // One election each: nobody had to wait until a leader was missed.
+    let handed_back = term(&hosts).await;
+    assert_eq!(handed_back, before.term + 2);
     assert_eq!(
         hosts.client.transfer(Some(ReplicaId(99))).await,
         Err(model::query::MetadataError::Unavailable)
     );
     let longest = hosts.put_some(&writer, 10..15).await;
-    assert!(longest < Duration::from_secs(1), "a refused transfer stops nothing: {longest:?}");
+    assert_eq!(term(&hosts).await, handed_back, "a refused transfer stops nothing");
+    // Under 1 s, but for a host that is busy with other tests.
+    assert!(longest < Duration::from_secs(4), "{longest:?}");
     // A planned stop of the leader's process costs no election.
     let leading = hosts.leading().await;
     let keeper = hosts.hosts[leading - 1].keeper.take().expect("runs");
     let ((), longest) = tokio::join!(keeper.shutdown(), hosts.put_some(&writer, 15..40));
-    assert!(longest < Duration::from_secs(1), "{longest:?}");
+    assert_eq!(term(&hosts).await, handed_back + 1);
+    assert!(longest < Duration::from_secs(4), "{longest:?}");
     hosts.stop_all().await;
 }
 
@@ -301,7 +310,7 @@ async fn a_slow_follower_is_waited_for_before_the_log_forgets_what_it_needs() {
     let id = hosts.replicas_of(slow)[0];
     let leader = hosts.replicas_of(leading)[0];
     let how = Arc::clone(&hosts.hosts[slow - 1].doors.slow);
-    how.entries_ms.store(800, Ordering::Relaxed);
+    how.entries_ms.store(2_000, Ordering::Relaxed);
     let ask = || {
         let command = Command::QueueRepair { lacking: Vec::new() };
         let envelope = CommandEnvelope {
@@ -318,23 +327,24 @@ async fn a_slow_follower_is_waited_for_before_the_log_forgets_what_it_needs() {
     };
     // More entries at once than the queue of proposals would make of them.
     let raft = hosts.hosts[leading - 1].keeper.as_ref().expect("runs").replicas()[0].raft().clone();
-    for _ in 0..11 {
-        let writes = (0..300).map(|_| raft.client_write(Batch::new(Vec::new(), &[])));
-        for written in futures_util::future::join_all(writes).await {
-            written.expect("committed");
-        }
-    }
-    let clock = SystemClock::new();
-    let mut answer = ask().await;
-    while !refused(&answer) {
-        assert!(matches!(answer, Ok(MetadataResponse::Outcomes(_))), "{answer:?}");
-        assert!(clock.monotonic() < Duration::from_secs(5), "never refused");
-        answer = ask().await;
-    }
     let lag = async |hosts: &Hosts| {
         let of = async |id| hosts.client.status(id).await.expect("told").last_log_index;
         of(leader).await.saturating_sub(of(id).await)
     };
+    // It takes 64 of them each 2 s: whatever else this host does, that is slower.
+    let clock = SystemClock::new();
+    let mut answer = ask().await;
+    while !refused(&answer) {
+        assert!(matches!(answer, Ok(MetadataResponse::Outcomes(_))), "{answer:?}");
+        assert!(clock.monotonic() < Duration::from_secs(30), "never refused");
+        if lag(&hosts).await <= metadata::limits::FOLLOWER_LAG_MAX {
+            let writes = (0..300).map(|_| raft.client_write(Batch::new(Vec::new(), &[])));
+            for written in futures_util::future::join_all(writes).await {
+                written.expect("committed");
+            }
+        }
+        answer = ask().await;
+    }
     let found = lag(&hosts).await;
     assert!(found > 1500 && found < metadata::limits::LOG_ENTRIES_KEPT, "{found}");
     // It is as fast as the others again, and has caught up without a snapshot.
@@ -389,7 +399,8 @@ async fn a_snapshot_on_its_way_stops_nobody() {
         longest = longest.max(hosts.put_some(&writer, number..number + 1).await);
         number += 1;
     }
-    assert!(longest < Duration::from_secs(1), "{longest:?}");
+    // Under 1 s, but for a host that is busy with other tests.
+    assert!(longest < Duration::from_secs(4), "{longest:?}");
     assert!(number > 12, "commits went on: {number}");
     hosts
         .until("it has all", async |hosts| {

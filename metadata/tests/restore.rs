@@ -413,7 +413,7 @@ async fn a_cluster_is_rebuilt_from_what_the_disks_say() {
     let rebuilt = model::rebuild::rebuild_pgs(&empty, &findings);
     assert!(rebuilt.misplaced.is_empty());
     for _ in 0..2 {
-        let adopt = Command::AdoptPgs { pgs: rebuilt.pgs.clone() };
+        let adopt = Command::AdoptPgs { pgs: rebuilt.pgs.clone(), slots: Vec::new() };
         assert_eq!(cluster.client.propose_one(adopt).await, Ok(Outcome::Done));
     }
     let found = cluster.map().await;

@@ -10,7 +10,7 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::cluster_map::ClusterMap;
+use crate::cluster_map::{ClusterMap, Pg};
 use crate::coding::Coding;
 use crate::extent::Extent;
 use crate::ids::ManifestId;
@@ -210,6 +210,22 @@ impl ClusterMap {
             }
         }
         codings
+    }
+
+    /// The PGs that get no new extents as the map is: of a coding that no class has, and that doesn't
+    /// stand in for one of a class which has no open PG. What they hold stays until it is recoded; with
+    /// those that hold nothing nothing can be lost.
+    pub fn pgs_out_of_use(&self) -> Vec<&Pg> {
+        let mut used = self.codings();
+        let is_unused = |used: &[Coding], pg: &Pg| !used.contains(&pg.coding);
+        if !self.pgs.iter().any(|pg| is_unused(&used, pg)) {
+            return Vec::new();
+        }
+        for wanted in self.codings() {
+            let open = self.open_pgs_of(wanted, &[]);
+            used.extend(open.first().map(|pg| pg.coding));
+        }
+        self.pgs.iter().filter(|pg| is_unused(&used, pg)).collect()
     }
 }
 

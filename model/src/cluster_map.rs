@@ -9,7 +9,7 @@ use crate::coding::Coding;
 use crate::extent::SlotSet;
 use crate::ids::{ClusterId, DiskId, DiskUuid, ExtentId, NodeId, PgId, ReplicaId};
 use crate::moves::{SlotMove, SlotMoved};
-use crate::node::{Node, ReplicaPlace};
+use crate::node::{FEATURE_LEVEL, Node, ReplicaPlace};
 use crate::time::Timestamp;
 
 /// Where a disk stands in the cluster's eyes. The storage node's own view is
@@ -173,7 +173,8 @@ pub struct ClusterMap {
     #[n(6)]
     #[cbor(default)]
     pub replicas: Vec<ReplicaPlace>,
-    /// The feature level that all nodes have.
+    /// The feature level that all nodes have, or the one process had that is alone; there 0 is the
+    /// first release's.
     #[n(7)]
     #[cbor(default)]
     pub level: u32,
@@ -251,7 +252,7 @@ pub struct Mute {
 }
 
 impl ClusterMap {
-    /// A cluster without disks.
+    /// A cluster without disks, of this release.
     pub fn new(cluster: ClusterId, coding: Coding) -> Self {
         Self {
             epoch: 1,
@@ -261,7 +262,7 @@ impl ClusterMap {
             pgs: Vec::new(),
             nodes: Vec::new(),
             replicas: Vec::new(),
-            level: 0,
+            level: FEATURE_LEVEL,
             last_node: NodeId(0),
             upkeep: UpkeepWish::default(),
             mutes: Vec::new(),
@@ -293,7 +294,17 @@ impl ClusterMap {
 
     /// The placement group with this number.
     pub fn pg(&self, id: PgId) -> Option<&Pg> {
-        self.pgs.get(usize::try_from(id.0).ok()?)
+        // At its place, unless some were left out.
+        let at_place = self.pgs.get(usize::try_from(id.0).ok()?).filter(|pg| pg.id == id);
+        at_place
+            .or_else(|| self.pgs.binary_search_by_key(&id, |pg| pg.id).ok().map(|at| &self.pgs[at]))
+    }
+
+    /// The same without some PGs, given ascending.
+    pub fn without_pgs(&self, pgs: &[PgId]) -> Self {
+        let mut map = self.clone();
+        map.pgs.retain(|pg| pgs.binary_search(&pg.id).is_err());
+        map
     }
 
     /// Whether every disk of the PG is up and none of its slots moves, so that new extents may go
@@ -323,19 +334,25 @@ impl ClusterMap {
     pub fn open_pgs_of(&self, wanted: Coding, avoided: &[DiskId]) -> Vec<&Pg> {
         let open =
             |pg: &&Pg| self.is_open(pg) && !pg.disks.iter().any(|disk| avoided.contains(disk));
-        let rank = |pg: &&Pg| {
-            let coding = pg.coding;
-            let is_within = coding.data() <= wanted.data() && coding.parity() <= wanted.parity();
-            // Parity first: a narrower stripe costs space, a stripe with less parity costs safety.
-            let safety = coding.parity().min(wanted.parity());
-            // What is put on a disk that is to be empty has to be moved again.
-            let is_drained =
-                |id: &DiskId| self.disk(*id).is_some_and(|disk| disk.standing.is_draining);
-            let stays = !pg.disks.iter().any(is_drained);
-            (coding == wanted, safety, is_within, coding.data(), coding.parity(), stays)
-        };
-        let best = self.pgs.iter().filter(open).map(|pg| rank(&pg)).max();
-        self.pgs.iter().filter(open).filter(|pg| Some(rank(pg)) == best).collect()
+        let mut best = None;
+        let mut found = Vec::new();
+        for pg in self.pgs.iter().filter(open) {
+            let rank = Some((pg.coding.rank_for(wanted), !self.has_drained_disk(pg)));
+            if rank > best {
+                best = rank;
+                found.clear();
+            }
+            if rank == best {
+                found.push(pg);
+            }
+        }
+        found
+    }
+
+    /// Whether a disk of the PG is to be empty: what is put there has to be moved again.
+    pub fn has_drained_disk(&self, pg: &Pg) -> bool {
+        let is_drained = |id: &DiskId| self.disk(*id).is_some_and(|disk| disk.standing.is_draining);
+        pg.disks.iter().any(is_drained)
     }
 
     /// The disk that holds `slot` of the extent; `None` when the map doesn't know the PG.

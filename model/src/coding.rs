@@ -98,6 +98,14 @@ impl Coding {
         let surplus = if self.parity >= 3 { 2 } else { 1 };
         data_shards + if surplus < self.parity { surplus } else { self.parity }
     }
+
+    /// How good it is in place of `wanted`: the greater, the better. The same one is best; then what
+    /// is as safe, since a narrower stripe costs space and one with less parity costs safety.
+    pub fn rank_for(self, wanted: Self) -> impl Ord + Copy + use<> {
+        let is_within = self.data <= wanted.data && self.parity <= wanted.parity;
+        let safety = self.parity.min(wanted.parity);
+        (self == wanted, safety, is_within, self.data, self.parity)
+    }
 }
 
 impl fmt::Display for Coding {

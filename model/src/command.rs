@@ -20,6 +20,7 @@ use crate::names::{BucketName, ClassName, ObjectKey};
 use crate::node::{
     Authority, Job, JoinToken, Lease, Node, NodePlace, NodeRegistration, ReplicaPlace,
 };
+use crate::rebuild::SlotFound;
 use crate::recovery::AdoptObject;
 use crate::time::Timestamp;
 use crate::upload::{PartReference, Upload};
@@ -210,7 +211,7 @@ pub struct CompleteUpload {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Command {
     /// Makes the cluster: its identity and coding. Repeating it with the same identity changes
-    /// nothing.
+    /// nothing but the level of a cluster that is one process, and is of an older release.
     #[n(0)]
     InitCluster {
         /// The cluster's identity.
@@ -222,6 +223,11 @@ pub enum Command {
         /// The greatest replica id in use at the start.
         #[n(2)]
         replicas: ReplicaId,
+        /// The feature level of who proposes it, which the cluster has from then on while it is one
+        /// process alone; 0 where the first release proposed it.
+        #[n(3)]
+        #[cbor(default)]
+        level: u32,
     },
     /// Adds a disk to the cluster map, up. Repeating it with the same uuid answers the same id
     /// and updates node, path and weight.
@@ -438,6 +444,9 @@ pub enum Command {
         /// For how long; 0 gives it back.
         #[n(2)]
         duration_ms: u32,
+        /// The node that it is about, for a job that is done for each node by itself.
+        #[n(3)]
+        node: Option<NodeId>,
     },
     /// Makes an object again from the owner records of its shards: see [`AdoptObject`]. Only while
     /// sessions are held.
@@ -458,11 +467,19 @@ pub enum Command {
     /// disks: ascending by number, without a gap behind those in the map. Groups whose number is in
     /// the map already stay as they are. From then on, groups are added as they are needed: so it is
     /// to be proposed once, with all there are, even if that is none. Only while sessions are held.
+    ///
+    /// With slots, it gives those to the disks that have their shards, and does nothing else: that is
+    /// what has to come first, in as many commands as it takes. Refused when one is on another disk
+    /// than it says by the map.
     #[n(30)]
     AdoptPgs {
         /// The groups.
         #[n(0)]
         pgs: Vec<Pg>,
+        /// Slots of groups that are in the map already.
+        #[n(1)]
+        #[cbor(default)]
+        slots: Vec<SlotFound>,
     },
     /// Holds nothing any more: what was written under held sessions and wasn't adopted is ownerless
     /// from now on, and is collected. Done when nothing is held; refused when something else is.
@@ -519,9 +536,17 @@ pub enum Command {
         #[n(1)]
         place: NodePlace,
     },
-    /// Sets how the cluster keeps itself whole.
+    /// Sets how the cluster keeps itself whole; refused when that was changed meanwhile. Repeating it
+    /// changes nothing.
     #[n(38)]
-    SetUpkeep(#[n(0)] UpkeepWish),
+    SetUpkeep {
+        /// What this goes by.
+        #[n(0)]
+        known: UpkeepWish,
+        /// What is wanted.
+        #[n(1)]
+        wish: UpkeepWish,
+    },
     /// Mutes a health code until then; a time that has passed unmutes it.
     #[n(39)]
     MuteHealth(#[n(0)] Mute),
@@ -797,6 +822,10 @@ pub enum Refusal {
     #[error("the bucket's order to be recoded has changed")]
     #[n(29)]
     RecodeChanged,
+    /// How the cluster keeps itself whole was changed since it was read that this goes by.
+    #[error("how the cluster keeps itself whole was changed meanwhile")]
+    #[n(30)]
+    UpkeepChanged,
 }
 
 #[cfg(test)]

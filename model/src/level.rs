@@ -2,7 +2,8 @@
 //!
 //! In: a command, a cluster map. Out: whether every node of the cluster knows the command. The level
 //! of a cluster is the least of its nodes', and never falls: it rises by itself when the last node
-//! has registered with a newer release.
+//! has registered with a newer release. A cluster that is one process, without nodes, is told its level
+//! by `InitCluster`, which that process proposes at each start.
 //!
 //! What always holds: a command has the level of the first release that knew it, for ever, so that
 //! replicas of two releases decide alike (I-10); the commands that found a cluster and bring nodes
@@ -46,12 +47,13 @@ impl Command {
             | Self::RemoveNode { .. }
             | Self::AdoptNode(_) => FOUNDING,
             Self::JoinNode { proven: Some(_), .. } => RETURNING,
+            Self::AdoptPgs { slots, .. } if !slots.is_empty() => MOVING,
             Self::BeginMoves { .. }
             | Self::EndMove(_)
             | Self::DrainDisk { .. }
             | Self::WeighDisk { .. }
             | Self::PlaceNode { .. }
-            | Self::SetUpkeep(_)
+            | Self::SetUpkeep { .. }
             | Self::MuteHealth(_)
             | Self::GiveUpDisk { .. }
             | Self::SetStorageClass { .. }
@@ -59,7 +61,7 @@ impl Command {
             | Self::SetRecode(_)
             | Self::RecodeObject(_)
             | Self::ForgetReplica { taken_from: Some(_), .. }
-            | Self::TakeLease { job: Job::Move | Job::Recode, .. } => MOVING,
+            | Self::TakeLease { job: Job::Move | Job::Recode | Job::Fill, .. } => MOVING,
             Self::RegisterDisk { .. }
             | Self::SetDiskState { .. }
             | Self::AllocateReplica
@@ -109,10 +111,11 @@ impl Command {
 }
 
 impl ClusterMap {
-    /// The level that everything that is proposed must keep to. A cluster that is one process, and
-    /// was never opened to others, has that process' own.
+    /// The level that everything that is proposed must keep to. It is in the tables, also where a
+    /// cluster is one process: what that applies anew after a start was decided by its release of
+    /// then. The first release told no level while there were no nodes.
     pub fn level_in_use(&self) -> u32 {
-        if self.nodes.is_empty() { FEATURE_LEVEL } else { self.level }
+        if self.nodes.is_empty() { self.level.max(FIRST) } else { self.level }
     }
 
     /// Whether every node knows this command.
@@ -171,8 +174,10 @@ mod tests {
         assert!(map(1, &[1, 2]).allows(&known));
         assert!(!map(0, &[0, 2]).allows(&known));
         assert!(map(0, &[0, 2]).allows(&founding));
-        // The one process of a store that is alone knows what it proposes.
-        assert!(map(0, &[]).allows(&known));
+        // A store that is one process, made by the first release, and one of this release.
+        let moving = Command::BeginMoves { moves: Vec::new() };
+        assert!(map(0, &[]).allows(&known) && !map(0, &[]).allows(&moving));
+        assert!(map(MOVING, &[]).allows(&moving));
     }
 
     #[test]
@@ -183,6 +188,8 @@ mod tests {
         let whole = map(2, &[2, 2]);
         assert_eq!((whole.level_in_use(), whole.level_to_come()), (2, 2));
         assert_eq!(behind(&whole), [0u32; 0]);
-        assert_eq!(map(0, &[]).level_in_use(), FEATURE_LEVEL);
+        let alone = map(0, &[]);
+        assert_eq!((alone.level_in_use(), alone.level_to_come()), (FIRST, FEATURE_LEVEL));
+        assert_eq!(map(FEATURE_LEVEL, &[]).level_in_use(), FEATURE_LEVEL);
     }
 }

@@ -8,6 +8,7 @@
 //! reader skips fields it doesn't know, and a missing optional field is `None`, so that records
 //! may grow without a format change.
 
+mod assignment;
 pub mod bucket;
 pub mod checksum;
 pub mod class;

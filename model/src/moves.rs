@@ -2,7 +2,7 @@
 //!
 //! One mechanism for all that changes where shards are: a disk that is given up, one that is drained,
 //! one that joins, another weight, another rack. A move is begun by a command, which closes the group
-//! to new extents; whoever has the lease of the job puts the slot's shards of all extents of the
+//! to new extents; whoever has the lease of the disk's node puts the slot's shards of all extents of the
 //! group on the new disk and has them read back there; the command that ends the move gives the slot
 //! to the new disk. Until then the old disk's shards count, and nothing of them is deleted (I-12).
 
@@ -76,6 +76,22 @@ pub struct SlotMove {
     /// When it was begun.
     #[n(3)]
     pub since: Timestamp,
+    /// What it fails by, again and again: whoever plans moves gives it up.
+    #[n(4)]
+    #[cbor(skip_if = "crate::encoding::is_default")]
+    pub fault: Option<MoveFault>,
+}
+
+/// What a move fails by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(index_only)]
+pub enum MoveFault {
+    /// The new disk doesn't take the shards.
+    #[n(0)]
+    Target,
+    /// Some shards can be neither read nor rebuilt.
+    #[n(1)]
+    Sources,
 }
 
 /// A slot that was given to another disk: whoever wrote by an older map wrote to the disk before.
@@ -125,6 +141,9 @@ pub enum MoveResult {
     /// The slot stays where it was.
     #[n(1)]
     Cancelled,
+    /// It hasn't ended, but fails each time: it is marked with that.
+    #[n(2)]
+    Failing(#[n(0)] MoveFault),
 }
 
 /// Moves that may be under way in a cluster at once. Their groups are closed to new extents.

@@ -215,6 +215,9 @@ pub enum Job {
     /// Coding objects anew.
     #[n(5)]
     Recode,
+    /// Putting the slots that move to the disks of a node there: for each node a job of its own.
+    #[n(6)]
+    Fill,
 }
 
 /// Who does a job, until when.
@@ -229,6 +232,10 @@ pub struct Lease {
     /// When somebody else may take it, in the metadata's time.
     #[n(2)]
     pub until: Timestamp,
+    /// The node that it is about, for a job that is done for each node by itself.
+    #[n(3)]
+    #[cbor(skip_if = "crate::encoding::is_default")]
+    pub node: Option<NodeId>,
 }
 
 #[cfg(test)]

@@ -307,6 +307,10 @@ pub enum Query {
         #[n(3)]
         class: Option<ClassName>,
     },
+    /// The PGs that hold no extent, of those that are out of use: see [`ClusterMap::pgs_out_of_use`].
+    /// None while something is held, as extents may be there that the tables don't know.
+    #[n(16)]
+    UnusedGroups,
 }
 
 /// What a reader wants of an object.
@@ -446,6 +450,9 @@ pub enum Answer {
     /// To `ToRecode`.
     #[n(16)]
     ToRecode(#[n(0)] RecodePage),
+    /// To `UnusedGroups`: ascending.
+    #[n(17)]
+    UnusedGroups(#[n(0)] Vec<PgId>),
 }
 
 /// What nodes are admitted by.

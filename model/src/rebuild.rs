@@ -1,12 +1,17 @@
 //! Placement groups, found again by what lies on the disks.
 //!
 //! In: the disks of the map, and which slots of which groups each of them holds shards of. Out: the
-//! groups that the map lacks, and what didn't fit. Pure. What always holds: the groups follow those
-//! of the map without a gap, each has as many slots as its coding is wide, and no disk twice.
+//! groups that the map lacks, and what didn't fit; and of the groups that it has the slots that are on
+//! other disks by now, since they moved after the map was written down. Pure. What always holds: the
+//! groups follow those of the map without a gap, each has as many slots as its coding is wide, and no
+//! disk twice.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use minicbor::{Decode, Encode};
+
+use crate::assignment::assign;
 use crate::cluster_map::{ClusterMap, Disk, DiskState, Pg};
 use crate::coding::Coding;
 use crate::ids::{DiskId, PgId};
@@ -32,6 +37,37 @@ pub struct Finding {
     pub coding: Coding,
     /// How many there are.
     pub shards: u64,
+}
+
+/// Shards of one slot of a group that the map has, on one disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotShards {
+    /// The slot.
+    pub slot: u8,
+    /// The disk.
+    pub disk: DiskId,
+    /// How many of them are of extents that the tables don't know: they are found where the map has
+    /// the slot, or not at all.
+    pub held: u64,
+    /// How many there are, but for those that were written since the tables were put back.
+    pub shards: u64,
+}
+
+/// A slot that moved after the tables were written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct SlotFound {
+    /// The group.
+    #[n(0)]
+    pub pg: PgId,
+    /// The slot.
+    #[n(1)]
+    pub slot: u8,
+    /// The disk that has it by the map.
+    #[n(2)]
+    pub from: DiskId,
+    /// The disk that has its shards.
+    #[n(3)]
+    pub to: DiskId,
 }
 
 /// What was found.
@@ -85,6 +121,42 @@ pub fn rebuild_pgs(map: &ClusterMap, findings: &[Finding]) -> Rebuilt {
         rebuilt.pgs.push(Pg::new(id, coding, disks));
     }
     rebuilt
+}
+
+/// The slots of a group that are on other disks than the map says. When a slot has moved, its new disk
+/// has all of its shards, and its old one gets none any more. So the slots are where the most shards
+/// are in their place, those first that the tables don't know; and where that says nothing, where the
+/// map has them.
+pub fn settle_pg(map: &ClusterMap, pg: &Pg, found: &[SlotShards]) -> Vec<SlotFound> {
+    let mut disks = pg.disks.clone();
+    for shards in found {
+        if !disks.contains(&shards.disk) {
+            disks.push(shards.disk);
+        }
+    }
+    let is_usable = |id: DiskId| map.disk(id).is_some_and(|disk| disk.state != DiskState::Out);
+    let weight = |slot: usize, column: usize| -> i128 {
+        let disk = disks[column];
+        let is_own = column == slot;
+        if !is_own && !is_usable(disk) {
+            return -1;
+        }
+        let here = |shards: &&SlotShards| usize::from(shards.slot) == slot && shards.disk == disk;
+        let (held, shards) = found
+            .iter()
+            .find(here)
+            .map_or((0, 0), |shards| (i128::from(shards.held), i128::from(shards.shards)));
+        // Sums of shards stay below one held one.
+        (held << 72) + shards * 2 + i128::from(is_own)
+    };
+    let columns = assign(pg.disks.len(), disks.len(), weight);
+    let slots = (0u8..).zip(pg.disks.iter().zip(columns));
+    let changed = slots.filter(|(slot, (_, column))| usize::from(*slot) != *column);
+    let settled: Vec<SlotFound> = changed
+        .map(|(slot, (from, column))| SlotFound { pg: pg.id, slot, from: *from, to: disks[column] })
+        .collect();
+    // What gives a slot to no disk that could have it is no better than the map.
+    if settled.iter().all(|slot| is_usable(slot.to)) { settled } else { Vec::new() }
 }
 
 /// A disk that is to be empty may hold what is found of a group all the same.
@@ -238,5 +310,52 @@ mod tests {
             assert_eq!(after.disks, expected);
             assert!(!left.is_open(after));
         }
+    }
+
+    fn shards(slot: u8, disk: u32, held: u64, shards: u64) -> SlotShards {
+        SlotShards { slot, disk: DiskId(disk), held, shards }
+    }
+
+    /// The disks of a group of 4+2 on disks 1 to 6, of 9, by what is found.
+    fn settled(map: &ClusterMap, found: &[SlotShards]) -> Vec<u32> {
+        let mut pg = Pg::new(PgId(3), map.coding, (1..=6).map(DiskId).collect());
+        for slot in settle_pg(map, &pg, found) {
+            let disk = &mut pg.disks[usize::from(slot.slot)];
+            assert_eq!((slot.pg, slot.from), (pg.id, *disk));
+            *disk = slot.to;
+        }
+        pg.disks.iter().map(|disk| disk.0).collect()
+    }
+
+    #[test]
+    fn slots_that_moved_are_where_their_shards_are() {
+        let mut map = map(9);
+        let check = |map: &ClusterMap, found: &[SlotShards], expected: [u32; 6]| {
+            assert_eq!(settled(map, found), expected, "{found:?}");
+        };
+        let unmoved = [1, 2, 3, 4, 5, 6];
+        check(&map, &[], unmoved);
+        check(&map, &[shards(0, 1, 0, 5), shards(5, 6, 2, 9)], unmoved);
+        // Its left-over shards were deleted, or not; the disk before has no new ones.
+        check(&map, &[shards(0, 7, 0, 5)], [7, 2, 3, 4, 5, 6]);
+        check(&map, &[shards(0, 1, 0, 5), shards(0, 7, 1, 6)], [7, 2, 3, 4, 5, 6]);
+        // Of what was deleted since the disk before may have a lot.
+        check(&map, &[shards(0, 1, 0, 500), shards(0, 7, 1, 6)], [7, 2, 3, 4, 5, 6]);
+        // A copy that never came to its end, and one that the map's own disk has as well.
+        check(&map, &[shards(0, 1, 3, 9), shards(0, 7, 2, 8)], unmoved);
+        check(&map, &[shards(0, 1, 3, 9), shards(0, 7, 3, 9)], unmoved);
+        // Twice moved.
+        let twice = [shards(2, 3, 0, 4), shards(2, 8, 2, 6), shards(2, 9, 5, 9)];
+        check(&map, &twice, [1, 2, 9, 4, 5, 6]);
+        // A slot went away and another came: what is left of the first is never deleted there.
+        let other = [shards(0, 1, 0, 4), shards(0, 7, 2, 6), shards(3, 1, 1, 5)];
+        check(&map, &other, [7, 2, 3, 1, 5, 6]);
+        // Two disks changed their slots, and what had none takes what is left.
+        check(&map, &[shards(3, 1, 0, 5), shards(0, 4, 1, 6)], [4, 2, 3, 1, 5, 6]);
+        check(&map, &[shards(3, 1, 0, 5)], [4, 2, 3, 1, 5, 6]);
+        // A disk that was given up has nothing.
+        map.disk_mut(DiskId(7)).expect("known").state = DiskState::Out;
+        check(&map, &[shards(0, 7, 3, 5)], unmoved);
+        check(&map, &[shards(0, 77, 3, 5)], unmoved);
     }
 }

@@ -74,7 +74,9 @@ impl Held {
 /// a recovery record, known to them and owned); its PG
 /// is in the map with its coding; and the key has no version that is newer than `modified`, else
 /// it is refused with `Superseded`. A version that is older is replaced. The bucket is made if it
-/// isn't there. Proposing it again has the effect of once: it is known by its manifest.
+/// isn't there. Proposing it again has the effect of once: it is known by its manifest. From feature
+/// level 2 on, a key that has this very body in other extents, from before the tables were put back,
+/// gets these: it was recoded since.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct AdoptObject {
     /// The bucket.

@@ -4,7 +4,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::extent::Extent;
-use crate::ids::ExtentId;
+use crate::ids::{ExtentId, PgId, SessionId};
 
 /// A place in the repair queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
@@ -15,6 +15,14 @@ pub struct RepairCursor {
     /// The extent.
     #[n(1)]
     pub extent: ExtentId,
+}
+
+impl RepairCursor {
+    /// Behind all extents that can't be read unless some of their shards come back.
+    pub const BEHIND_LOST: Self = Self {
+        priority: 127,
+        extent: ExtentId { pg: PgId(u32::MAX), session: SessionId(u64::MAX), sequence: u32::MAX },
+    };
 }
 
 /// An extent that waits for repair.

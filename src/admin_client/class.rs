@@ -78,8 +78,9 @@ pub(super) async fn run(endpoint: &str, arguments: &ClassArguments) -> Result<Ex
             let answer = http::post(endpoint, &format!("/classes/{name}"), order).await?;
             let class: ClassDocument = read(&answer)?;
             show(json, &class, |class| {
+                let tolerance = class.tolerance.as_deref().unwrap_or("not known");
                 format!(
-                    "Class {} has coding {}: any {} disks may be lost, and 100 bytes take {}.\n",
+                    "Class {} has coding {}: any {} disks may be lost, and 100 bytes take {}.\nTolerance of what is put into it: {tolerance}.\n",
                     class.name, class.coding, class.disks_to_lose, class.bytes_per_hundred
                 )
             })?;

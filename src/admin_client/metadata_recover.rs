@@ -238,6 +238,8 @@ fn render(report: &RecoverReport) -> String {
     };
     let rows = [
         ("placement groups found again", report.groups),
+        ("slots that moved since, and are found", report.settled_slots),
+        ("shards given to their disks", report.brought_home),
         ("shards in places that can't be read", report.misplaced_shards),
         ("extents listed", report.extents),
         ("  known to the metadata already", report.known_extents),
@@ -281,6 +283,8 @@ mod tests {
     fn report(state: &str, problems: &[&str]) -> RecoverReport {
         let counts = [
             "groups",
+            "settled_slots",
+            "brought_home",
             "misplaced_shards",
             "extents",
             "known_extents",

@@ -342,6 +342,7 @@ fn start_gateway(
     let writer = Writer::open_later(Arc::clone(client), &name);
     let parts = GatewayParts {
         client: Arc::clone(client),
+        node: Some(link.directory().identity().node),
         metadata: Arc::new(writer),
         shards: link.shard_network(Some(local)),
         cluster_key,

@@ -15,7 +15,7 @@ use gateway::{Gateway, GatewayOptions, Identity};
 use metadata::backup::BackupProgress;
 use metadata::backup::schedule::Schedule;
 use metadata::client::MetadataClient;
-use model::ids::ClusterId;
+use model::ids::{ClusterId, NodeId};
 use model::shard::{ShardRequest, ShardResponse};
 use wire::network::Network;
 
@@ -104,6 +104,8 @@ const OWNER: &str = "drystone";
 pub struct GatewayParts {
     /// The metadata's replicas, for their backups.
     pub client: Arc<MetadataClient>,
+    /// The node of this process, in a cluster of several.
+    pub node: Option<NodeId>,
     /// The way to the metadata.
     pub metadata: Arc<dyn Metadata>,
     /// The way to the disks.
@@ -135,6 +137,7 @@ impl GatewayRole {
             entropy: Arc::clone(&doors.entropy),
             cluster_key: parts.cluster_key,
             options: EngineOptions {
+                node: parts.node,
                 garbage_delay: settings.garbage_delay,
                 stray_grace: settings.garbage_delay.max(STRAY_GRACE_MIN),
                 ..EngineOptions::default()

@@ -17,6 +17,7 @@ use metadata::replica::World;
 use model::coding::Coding;
 use model::command::{Command, Outcome};
 use model::ids::{ClusterId, ReplicaId};
+use model::node::FEATURE_LEVEL;
 use model::query::{MetadataRequest, MetadataResponse};
 use wire::disk::{Disk, RealDisk};
 use wire::network::InProcess;
@@ -155,7 +156,8 @@ impl Replicas {
         self.disks.open(paths);
     }
 
-    /// Makes the cluster, unless it is made; waits for a leader.
+    /// Makes the cluster, unless it is made; waits for a leader. One that is this process alone is of
+    /// this release from then on.
     pub async fn init_cluster(
         &self,
         cluster: ClusterId,
@@ -164,7 +166,8 @@ impl Replicas {
         doors: &Doors,
         patience: Duration,
     ) -> Result<()> {
-        let init = Command::InitCluster { cluster, coding, replicas: ReplicaId(count as u64) };
+        let replicas = ReplicaId(count as u64);
+        let init = Command::InitCluster { cluster, coding, replicas, level: FEATURE_LEVEL };
         let proposed = self.client.propose_one(init);
         match wire::clock::timeout(&*doors.clock, patience, proposed).await {
             Ok(Ok(Outcome::Done)) => Ok(()),

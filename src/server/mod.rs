@@ -100,6 +100,7 @@ async fn serve_until_stopped(
         .context("no writer session could be opened")?;
     let parts = GatewayParts {
         client: Arc::clone(replicas.client()),
+        node: None,
         metadata: Arc::new(writer),
         shards: disks.network(),
         cluster_key,

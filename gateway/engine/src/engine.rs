@@ -255,7 +255,7 @@ impl Engine {
     /// The disks that this gateway can't reach, whatever the cluster map says of them, and what that
     /// stops; `None` while it reaches all.
     pub fn out_of_reach(&self) -> Option<OutOfReach> {
-        self.shared.door.reach.out_of_reach(&*self.shared.map.current()?)
+        self.shared.door.reach.out_of_reach(&*self.shared.map.open_groups()?)
     }
 
     /// The disks that answer, and far more slowly than their peers, by what this gateway sees of
@@ -321,6 +321,11 @@ impl Engine {
     /// read or write; 0 for no limit.
     pub fn repair_bytes_per_second(&self, map: &ClusterMap) -> u64 {
         repair::rate_after_a_loss(map, &self.shared.options)
+    }
+
+    /// The same of gateways with the usual options, for processes that are none.
+    pub fn usual_repair_bytes_per_second(map: &ClusterMap) -> u64 {
+        repair::rate_after_a_loss(map, &EngineOptions::default())
     }
 
     /// What moves of slots have come to since this engine began.
@@ -410,8 +415,13 @@ fn cluster_jobs(shared: &Arc<Shared>, stopping: &watch::Receiver<bool>) -> Vec<J
         let mover = Arc::clone(shared);
         handles.push(start(
             Job::Move,
-            Box::new(move |stop| Box::pin(rebalance::run(Arc::clone(&mover), interval, stop))),
+            Box::new(move |stop| Box::pin(rebalance::steer(Arc::clone(&mover), interval, stop))),
         ));
+        handles.push(tokio::spawn(rebalance::carry(
+            Arc::clone(shared),
+            interval,
+            stopping.clone(),
+        )));
     }
     if let Some(interval) = shared.options.recode_interval {
         let recoder = Arc::clone(shared);

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use model::command::{Command, Outcome};
+use model::ids::NodeId;
 use model::node::Job;
 use tokio::sync::{Notify, watch};
 use wire::clock::{Clock, timeout};
@@ -41,16 +42,20 @@ pub(crate) const fn job_word(job: Job) -> &'static str {
         Job::Backup => "backup",
         Job::Move => "move",
         Job::Recode => "recode",
+        Job::Fill => "fill",
     }
 }
+
+/// A job, and the node that it is about, where each node's is a job of its own.
+pub(crate) type Duty = (Job, Option<NodeId>);
 
 /// The leases of this gateway.
 pub(crate) struct Leases {
     clock: Arc<dyn Clock>,
     /// Jobs that are this gateway's, each with the time up to which it works on them.
-    held: watch::Sender<BTreeMap<Job, Duration>>,
+    held: watch::Sender<BTreeMap<Duty, Duration>>,
     /// How many would work on each job.
-    wanted: Mutex<BTreeMap<Job, usize>>,
+    wanted: Mutex<BTreeMap<Duty, usize>>,
     asked: Notify,
 }
 
@@ -62,55 +67,89 @@ impl Leases {
 
     /// Has the keeper take the lease of `job` for as long as the answer lives.
     pub(crate) fn want(self: &Arc<Self>, job: Job) -> JobLease {
-        *self.wanted().entry(job).or_default() += 1;
-        self.asked.notify_one();
-        JobLease { leases: Arc::clone(self), job, held: self.held.subscribe() }
+        self.want_duty((job, None))
     }
 
-    /// The jobs that are this gateway's now.
+    /// The same for a job that is done for each node by itself.
+    pub(crate) fn want_for(self: &Arc<Self>, job: Job, node: NodeId) -> JobLease {
+        self.want_duty((job, Some(node)))
+    }
+
+    fn want_duty(self: &Arc<Self>, duty: Duty) -> JobLease {
+        *self.wanted().entry(duty).or_default() += 1;
+        self.asked.notify_one();
+        JobLease { leases: Arc::clone(self), duty, held: self.held.subscribe() }
+    }
+
+    /// Hears of jobs that come and go.
+    pub(crate) fn changes(&self) -> watch::Receiver<BTreeMap<Duty, Duration>> {
+        self.held.subscribe()
+    }
+
+    /// The jobs that are this gateway's now, each once.
     pub(crate) fn held_jobs(&self) -> Vec<Job> {
+        let mut jobs: Vec<Job> = self.held_duties().into_iter().map(|(job, _)| job).collect();
+        jobs.dedup();
+        jobs
+    }
+
+    fn held_duties(&self) -> Vec<Duty> {
         let now = self.clock.monotonic();
         let held = self.held.borrow();
-        held.iter().filter(|(_, until)| **until > now).map(|(job, _)| *job).collect()
+        held.iter().filter(|(_, until)| **until > now).map(|(duty, _)| *duty).collect()
     }
 
-    fn wanted_jobs(&self) -> Vec<Job> {
+    /// What is held and nobody here wants any more.
+    fn unwanted(&self) -> Vec<Duty> {
+        let wanted = self.wanted();
+        self.held_duties().into_iter().filter(|duty| !wanted.contains_key(duty)).collect()
+    }
+
+    fn wanted_duties(&self) -> Vec<Duty> {
         self.wanted().keys().copied().collect()
     }
 
-    fn wanted(&self) -> std::sync::MutexGuard<'_, BTreeMap<Job, usize>> {
+    fn wanted(&self) -> std::sync::MutexGuard<'_, BTreeMap<Duty, usize>> {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The lease is ours: work on it until then.
-    fn hold(&self, job: Job, until: Duration) {
+    fn hold(&self, duty: Duty, until: Duration) {
         let now = self.clock.monotonic();
-        let known = self.held.borrow().get(&job).copied();
+        let known = self.held.borrow().get(&duty).copied();
         if known.is_none_or(|known| known <= now) {
-            tracing::info!(job = job_word(job), "this gateway does the job from now on");
-            metrics::counter!("drystone_leases_taken_total", "job" => job_word(job)).increment(1);
+            let (job, node) = (job_word(duty.0), duty.1.map(|node| node.0));
+            tracing::info!(job, node, "this gateway does the job from now on");
+            metrics::counter!("drystone_leases_taken_total", "job" => job).increment(1);
         }
-        metrics::gauge!("drystone_lease_held", "job" => job_word(job)).set(1.0);
         self.held.send_modify(|held| {
-            held.insert(job, until);
+            held.insert(duty, until);
         });
+        self.tell(duty.0);
     }
 
     /// The lease is another's.
-    fn lose(&self, job: Job) {
-        metrics::gauge!("drystone_lease_held", "job" => job_word(job)).set(0.0);
-        let was_held = self.held.send_if_modified(|held| held.remove(&job).is_some());
+    fn lose(&self, duty: Duty) {
+        let was_held = self.held.send_if_modified(|held| held.remove(&duty).is_some());
         if was_held {
-            tracing::info!(job = job_word(job), "this gateway no longer does the job");
+            let (job, node) = (job_word(duty.0), duty.1.map(|node| node.0));
+            tracing::info!(job, node, "this gateway no longer does the job");
         }
+        self.tell(duty.0);
+    }
+
+    /// Of how many nodes this gateway has the job; at most one where it is one for all.
+    fn tell(&self, job: Job) {
+        let count = self.held_duties().iter().filter(|held| held.0 == job).count();
+        metrics::gauge!("drystone_lease_held", "job" => job_word(job)).set(count as f64);
     }
 }
 
 /// One job's lease, as its worker sees it. The lease is kept for as long as one of these lives.
 pub struct JobLease {
     leases: Arc<Leases>,
-    job: Job,
-    held: watch::Receiver<BTreeMap<Job, Duration>>,
+    duty: Duty,
+    held: watch::Receiver<BTreeMap<Duty, Duration>>,
 }
 
 impl JobLease {
@@ -138,11 +177,11 @@ impl JobLease {
                 () = self.leases.clock.sleep(left) => {}
             }
         }
-        metrics::gauge!("drystone_lease_held", "job" => job_word(self.job)).set(0.0);
+        self.leases.tell(self.duty.0);
     }
 
     fn time_left(&self) -> Option<Duration> {
-        let until = *self.held.borrow().get(&self.job)?;
+        let until = *self.held.borrow().get(&self.duty)?;
         until.checked_sub(self.leases.clock.monotonic()).filter(|left| !left.is_zero())
     }
 }
@@ -150,10 +189,11 @@ impl JobLease {
 impl Drop for JobLease {
     fn drop(&mut self) {
         let mut wanted = self.leases.wanted();
-        if let Some(count) = wanted.get_mut(&self.job) {
+        if let Some(count) = wanted.get_mut(&self.duty) {
             *count -= 1;
             if *count == 0 {
-                wanted.remove(&self.job);
+                wanted.remove(&self.duty);
+                self.leases.asked.notify_one();
             }
         }
     }
@@ -193,51 +233,59 @@ pub(crate) async fn keep(shared: Arc<Shared>, mut stopping: watch::Receiver<bool
             () = shared.leases.asked.notified() => {}
         }
     }
-    let held = shared.leases.held_jobs();
-    for job in &held {
-        shared.leases.lose(*job);
+    give_back(&shared, shared.leases.held_duties()).await;
+}
+
+/// What isn't given back ends by itself.
+async fn give_back(shared: &Shared, held: Vec<Duty>) {
+    for duty in &held {
+        shared.leases.lose(*duty);
     }
-    let shared = &shared;
-    let give_back = join_all(held.into_iter().map(|job| async move {
+    let give_back = join_all(held.into_iter().map(|(job, node)| async move {
         let holder = shared.metadata.holder().await?;
-        shared.metadata.propose(Command::TakeLease { job, holder, duration_ms: 0 }).await
+        shared.metadata.propose(Command::TakeLease { job, holder, duration_ms: 0, node }).await
     }));
-    // What isn't given back ends by itself.
     let _best_effort = timeout(&*shared.clock, GIVE_BACK_PATIENCE, give_back).await;
 }
 
-/// Takes or renews every wanted lease; how long to wait until the next time.
+/// Gives back what nobody wants any more, and takes or renews every wanted lease; how long to wait
+/// until the next time.
 async fn take_all(shared: &Shared) -> Duration {
+    let unwanted = shared.leases.unwanted();
+    if !unwanted.is_empty() {
+        give_back(shared, unwanted).await;
+    }
     let renewal = shared.options.lease_duration / RENEWALS_PER_LEASE;
-    let taken = join_all(shared.leases.wanted_jobs().into_iter().map(|job| take(shared, job)));
+    let taken = join_all(shared.leases.wanted_duties().into_iter().map(|duty| take(shared, duty)));
     let all_answered = taken.await.into_iter().all(|answered| answered);
     if all_answered { renewal } else { renewal / HASTE }
 }
 
 /// Takes or renews one lease; whether the metadata said whose it is.
-async fn take(shared: &Shared, job: Job) -> bool {
+async fn take(shared: &Shared, duty: Duty) -> bool {
+    let (job, node) = duty;
     let began = shared.clock.monotonic();
     let duration = shared.options.lease_duration;
     let duration_ms = u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
     let asked = async {
         let holder = shared.metadata.holder().await?;
-        let command = Command::TakeLease { job, holder, duration_ms };
+        let command = Command::TakeLease { job, holder, duration_ms, node };
         shared.metadata.propose(command).await.map(|outcome| (holder, outcome))
     };
     match asked.await {
-        Ok((holder, Outcome::Leased(lease))) if lease.job == job => {
+        Ok((holder, Outcome::Leased(lease))) if (lease.job, lease.node) == duty => {
             if lease.holder == holder {
                 shared
                     .leases
-                    .hold(job, began + duration * (RENEWALS_PER_LEASE - 1) / RENEWALS_PER_LEASE);
+                    .hold(duty, began + duration * (RENEWALS_PER_LEASE - 1) / RENEWALS_PER_LEASE);
             } else {
-                shared.leases.lose(job);
+                shared.leases.lose(duty);
             }
             true
         }
         Ok((_, outcome)) => {
             tracing::debug!(job = job_word(job), ?outcome, "no lease is given");
-            shared.leases.lose(job);
+            shared.leases.lose(duty);
             false
         }
         // It may have been renewed all the same; until that is known the old time counts.
@@ -259,8 +307,9 @@ mod tests {
         let clock = Arc::new(SimulatedClock::new());
         let leases = Leases::new(clock.clone());
         let mut lease = leases.want(Job::Repair);
-        assert_eq!((lease.is_held(), leases.wanted_jobs()), (false, vec![Job::Repair]));
-        leases.hold(Job::Repair, clock.monotonic() + Duration::from_secs(20));
+        let duty = (Job::Repair, None);
+        assert_eq!((lease.is_held(), leases.wanted_duties()), (false, vec![duty]));
+        leases.hold(duty, clock.monotonic() + Duration::from_secs(20));
         lease.held().await;
         assert_eq!(leases.held_jobs(), [Job::Repair]);
         {
@@ -269,7 +318,7 @@ mod tests {
             clock.advance(Duration::from_secs(19));
             assert!(futures_util::poll!(&mut lost).is_pending());
             // Renewed: nothing is lost when the first time is up.
-            leases.hold(Job::Repair, clock.monotonic() + Duration::from_secs(20));
+            leases.hold(duty, clock.monotonic() + Duration::from_secs(20));
             clock.advance(Duration::from_secs(19));
             assert!(futures_util::poll!(&mut lost).is_pending());
             clock.advance(Duration::from_secs(1));
@@ -278,6 +327,6 @@ mod tests {
         assert!(!lease.is_held());
         assert!(leases.held_jobs().is_empty());
         drop(lease);
-        assert!(leases.wanted_jobs().is_empty());
+        assert!(leases.wanted_duties().is_empty());
     }
 }

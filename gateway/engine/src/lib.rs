@@ -69,6 +69,7 @@ mod latency;
 mod lease;
 mod map;
 mod metadata_door;
+mod open_groups;
 mod options;
 mod outstanding;
 mod owner_seal;

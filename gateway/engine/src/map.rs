@@ -8,8 +8,8 @@
 //! has it asked for at once. Held-open questions would tell a new epoch half a second sooner on
 //! average, and would have to survive every change of the leader; this has nothing to survive.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use model::cluster_map::ClusterMap;
@@ -18,6 +18,7 @@ use tokio::sync::{Mutex, Notify, watch};
 use wire::clock::Clock;
 
 use crate::metadata_door::Metadata;
+use crate::open_groups::OpenGroups;
 use crate::patience::PatientMetadata;
 
 /// The cached map.
@@ -25,6 +26,8 @@ pub(crate) struct MapCache {
     metadata: Arc<PatientMetadata>,
     clock: Arc<dyn Clock>,
     current: watch::Sender<Option<Arc<ClusterMap>>>,
+    /// Of the current map, so that no extent has to look at every group of it.
+    open: RwLock<Option<Arc<OpenGroups>>>,
     /// Refreshes that ended; who waited through a whole one needs no other.
     refreshed: AtomicU64,
     /// When the last one that was answered began, in nanoseconds of the monotonic clock; the map
@@ -40,6 +43,7 @@ impl MapCache {
             metadata,
             clock,
             current: watch::Sender::new(None),
+            open: RwLock::default(),
             refreshed: AtomicU64::new(0),
             confirmed: AtomicU64::new(0),
             refreshing: Mutex::new(()),
@@ -50,6 +54,11 @@ impl MapCache {
     /// The newest map that was seen; `None` before the first.
     pub(crate) fn current(&self) -> Option<Arc<ClusterMap>> {
         self.current.borrow().clone()
+    }
+
+    /// The groups of the newest map that new extents may go to; `None` before the first.
+    pub(crate) fn open_groups(&self) -> Option<Arc<OpenGroups>> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Every newer map, as it is seen.
@@ -124,14 +133,17 @@ impl MapCache {
         Ok(map)
     }
 
+    /// Of one caller at a time: whoever asks has the turn.
     fn put(&self, map: ClusterMap) {
-        self.current.send_if_modified(|current| {
-            let is_newer = current.as_ref().is_none_or(|known| map.epoch > known.epoch);
-            if is_newer {
-                metrics::gauge!("drystone_map_epoch").set(map.epoch as f64);
-                *current = Some(Arc::new(map));
-            }
-            is_newer
-        });
+        let known = self.current.borrow().as_ref().map(|known| known.epoch);
+        if known.is_some_and(|known| map.epoch <= known) {
+            return;
+        }
+        metrics::gauge!("drystone_map_epoch").set(map.epoch as f64);
+        let map = Arc::new(map);
+        let open = Arc::new(OpenGroups::new(Arc::clone(&map)));
+        // Whoever follows the map finds its groups.
+        *self.open.write().unwrap_or_else(PoisonError::into_inner) = Some(open);
+        self.current.send_replace(Some(map));
     }
 }

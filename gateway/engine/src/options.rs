@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use model::ids::NodeId;
+
 /// Limits and intervals of an [`crate::Engine`].
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
+    /// The node of this process: what moves to its disks is best carried out here.
+    pub node: Option<NodeId>,
     /// Bytes of stripes, parity included, that all writers together hold: 26 stripes of 4+2.
     /// With the reads it keeps a server below 500 MB.
     pub write_budget_bytes: u64,
@@ -101,6 +105,7 @@ pub struct EngineOptions {
 impl Default for EngineOptions {
     fn default() -> Self {
         Self {
+            node: None,
             write_budget_bytes: 160 << 20,
             read_budget_bytes: 128 << 20,
             stripes_in_flight: 3,

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use wire::network::Peer;
 
 use crate::engine::Shared;
+use crate::open_groups::OpenGroups;
 use crate::write::can_place;
 
 /// Probes in a row without an answer that make a node lost.
@@ -78,6 +79,10 @@ impl Reach {
     /// The disks of lost nodes.
     pub(crate) fn lost_disks(&self, map: &ClusterMap) -> Vec<DiskId> {
         let nodes = self.unanswered.borrow();
+        // Nearly always: whoever writes asks, and there are many disks.
+        if !nodes.values().any(|unanswered| *unanswered >= PROBES_TO_LOSE) {
+            return Vec::new();
+        }
         // Nobody wants to reach what was given up.
         let wanted = map.disks.iter().filter(|disk| disk.state != DiskState::Out);
         let lost = wanted.filter(|disk| is_lost(&nodes, disk.node));
@@ -85,10 +90,13 @@ impl Reach {
     }
 
     /// What the lost disks stop; `None` where there are none.
-    pub(crate) fn out_of_reach(&self, map: &ClusterMap) -> Option<OutOfReach> {
-        let disks = self.lost_disks(map);
-        let can_write = can_place(map, &disks, STRIPE_BYTES_MAX);
-        (!disks.is_empty()).then_some(OutOfReach { disks, can_write })
+    pub(crate) fn out_of_reach(&self, groups: &OpenGroups) -> Option<OutOfReach> {
+        let disks = self.lost_disks(groups.map());
+        if disks.is_empty() {
+            return None;
+        }
+        let can_write = can_place(groups, &disks, STRIPE_BYTES_MAX);
+        Some(OutOfReach { disks, can_write })
     }
 
     fn note(&self, node: NodeId, is_answered: bool) {

@@ -15,6 +15,7 @@ use wire::network::{Network, NetworkError, Peer};
 
 use crate::latency::Latency;
 use crate::map::MapCache;
+use crate::open_groups::OpenGroups;
 use crate::options::EngineOptions;
 use crate::reach::Reach;
 use crate::slow::{SlowKind, Slowness, TimedRead, TimedWrite};
@@ -189,9 +190,9 @@ impl ShardDoor {
     }
 
     /// The same for a new extent, with the disks that are slow: of those as many as leave a choice.
-    pub(crate) fn avoided_for_placement(&self, map: &ClusterMap, wanted: Coding) -> Vec<DiskId> {
+    pub(crate) fn avoided_for_placement(&self, groups: &OpenGroups, wanted: Coding) -> Vec<DiskId> {
         let mut avoided = self.avoided();
-        let slow = self.slowness.to_avoid(map, wanted, &avoided);
+        let slow = self.slowness.to_avoid(groups, wanted, &avoided);
         avoided.extend(slow);
         avoided
     }

@@ -14,6 +14,7 @@ mod recoding;
 mod reconciling;
 mod recovering;
 mod repairing;
+mod restoring;
 mod roundtrip;
 mod scrubbing;
 mod slow_disks;

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use engine::{Engine, EngineOptions, Metadata, ObjectReader};
+use engine::{Engine, EngineOptions, Metadata, ObjectReader, PartCommit, RecodePause, WriteTarget};
 use metadata::session::Writer;
 use model::class::{RecodeOrder, RecodePage, SetRecode};
+use model::cluster_map::UpkeepWish;
 use model::coding::Coding;
 use model::command::{Command, Outcome};
 use model::extent::Extent;
@@ -18,8 +19,9 @@ use model::query::{Answer, MetadataError, PlanWanted, Query};
 use model::version::ObjectHeaders;
 use wire::BoxFuture;
 
+use crate::cluster::disk::Fault;
 use crate::cluster::never_worse::NeverWorse;
-use crate::cluster::whole::{Seen, Whole, headers};
+use crate::cluster::whole::{Seen, Whole, digest, headers};
 use crate::cluster::{body, bucket, key, repairing};
 
 fn class(name: &str) -> ClassName {
@@ -75,14 +77,22 @@ async fn pending(whole: &Whole) -> Option<RecodeOrder> {
 }
 
 async fn until_recoded(whole: &Whole, engine: &Engine) {
-    for _ in 0..12_000 {
+    for turn in 0..12_000 {
         if pending(whole).await.is_none() {
             return;
         }
+        beat(whole, turn).await;
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let (progress, jobs) = (engine.recode_progress(), engine.leased_jobs());
     panic!("never recoded: {:?} {progress:?} {jobs:?}", pending(whole).await);
+}
+
+/// Every second or so, that no disk is taken for down while the machine is slow.
+async fn beat(whole: &Whole, turn: u32) {
+    if turn.is_multiple_of(200) {
+        whole.heartbeat().await;
+    }
 }
 
 /// What isn't as this class would have it.
@@ -339,5 +349,177 @@ async fn nothing_is_recoded_while_a_disk_is_down_and_one_bad_object_stops_no_oth
     // It is written anew: then there is nothing left to do.
     whole.put("b", &body(100_000), headers(3)).await;
     whole.engine.wake_recode();
+    until_recoded(&whole, &whole.engine).await;
+}
+
+/// Metadata as a worker sees it that asks for its changes of objects in vain until they are let through;
+/// and counts.
+struct Gate {
+    inner: Writer,
+    is_open: tokio::sync::watch::Sender<bool>,
+    /// Objects, or steps of one, that are to be recoded.
+    recoded: AtomicU64,
+    /// How often the beginning of a bucket was looked at, and how often all buckets were.
+    passes: AtomicU64,
+    looks: AtomicU64,
+}
+
+impl Gate {
+    async fn new(whole: &Whole, is_open: bool) -> Arc<Self> {
+        let inner = Writer::open(Arc::clone(whole.client()), "worker").await.expect("opened");
+        let is_open = tokio::sync::watch::Sender::new(is_open);
+        let count = AtomicU64::default;
+        Arc::new(Self { inner, is_open, recoded: count(), passes: count(), looks: count() })
+    }
+}
+
+impl Metadata for Gate {
+    fn query(&self, query: Query) -> BoxFuture<'_, Result<Answer, MetadataError>> {
+        let count = match &query {
+            Query::ToRecode { after, .. } if after.is_empty() => Some(&self.passes),
+            Query::Buckets { .. } => Some(&self.looks),
+            _ => None,
+        };
+        count.map(|count| count.fetch_add(1, Ordering::SeqCst));
+        Metadata::query(&self.inner, query)
+    }
+
+    fn propose(&self, command: Command) -> BoxFuture<'_, Result<Outcome, MetadataError>> {
+        Box::pin(async move {
+            if matches!(command, Command::RecodeObject(_)) {
+                self.recoded.fetch_add(1, Ordering::SeqCst);
+                let mut is_open = self.is_open.subscribe();
+                is_open.wait_for(|is_open| *is_open).await.expect("kept");
+            }
+            Metadata::propose(&self.inner, command).await
+        })
+    }
+
+    fn next_extent(&self, pg: PgId) -> BoxFuture<'_, Result<ExtentId, MetadataError>> {
+        self.inner.next_extent(pg)
+    }
+
+    fn holder(&self) -> BoxFuture<'_, Result<SessionId, MetadataError>> {
+        self.inner.holder()
+    }
+}
+
+async fn until(whole: &Whole, what: &str, done: impl Fn() -> bool) {
+    for turn in 0..12_000 {
+        if done() {
+            return;
+        }
+        beat(whole, turn).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("waited in vain: {what}");
+}
+
+/// Recodes until the first object is about to be put in place, then has an operator pause it; how many
+/// more are recoded. In the end all are.
+async fn recoded_after_a_pause(whole: &Whole) -> u64 {
+    let gate = Gate::new(whole, false).await;
+    order(whole, "MIRROR").await;
+    let worker = whole.engine_by(gate.clone(), recoding());
+    until(whole, "begun", || gate.recoded.load(Ordering::SeqCst) > 0).await;
+    let pause = async |is_paused: bool| {
+        let known = whole.map().await.upkeep;
+        let wish = UpkeepWish { is_paused, ..known };
+        let set = Command::SetUpkeep { known, wish };
+        assert_eq!(whole.order(set).await, Outcome::Done);
+    };
+    pause(true).await;
+    worker.newest_cluster_map().await.expect("asked");
+    gate.is_open.send_replace(true);
+    until(whole, "paused", || worker.recode_progress().paused == Some(RecodePause::Operator)).await;
+    let recoded = gate.recoded.load(Ordering::SeqCst);
+    assert!(pending(whole).await.is_some(), "it is to go on");
+    pause(false).await;
+    until_recoded(whole, &worker).await;
+    assert_eq!(left(whole, "MIRROR").await, RecodePage::default());
+    worker.shutdown().await;
+    recoded
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_holds_before_the_next_object() {
+    let whole = with_classes(idle()).await;
+    for number in 0..30 {
+        whole.put(&format!("object-{number:02}"), &body(20_000 + number), headers(3)).await;
+    }
+    let recoded = recoded_after_a_pause(&whole).await;
+    assert!(recoded <= 8, "only what was under way: {recoded}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_holds_before_the_next_step_of_an_object() {
+    let whole = with_classes(idle()).await;
+    let upload = whole.begin_upload("joined").await;
+    let mut parts = Vec::new();
+    for (number, of_class) in [(1u16, None), (2, Some(class("MIRROR"))), (3, None)] {
+        let body = body(5 << 20);
+        let target = WriteTarget {
+            upload: Some(upload),
+            part: number,
+            checksum: None,
+            class: of_class,
+            ..whole.target("joined", &body)
+        };
+        let mut writer = whole.engine.writer(target);
+        writer.write(body.clone()).await.expect("taken");
+        let written = writer.finish().await.expect("written");
+        let (md5, checksum) = digest(&body, None);
+        let (bucket, key) = (bucket(), key("joined"));
+        let commit = PartCommit { bucket, key, upload, number, md5, checksum };
+        whole.engine.put_part(written, commit).await.expect("committed");
+        parts.push((number, 5 << 20, md5));
+    }
+    whole.complete("joined", upload, &parts).await;
+    // What is in between has the coding: two steps.
+    assert_eq!(recoded_after_a_pause(&whole).await, 1);
+    let is_other = |extent: &Extent| extent.coding == coding("1+2");
+    assert!(extents(&whole, "joined").await.iter().all(is_other));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_recoded_is_looked_at_less_and_less_often() {
+    let whole = with_classes(idle()).await;
+    whole.put("bad", &body(200_000), headers(3)).await;
+    let bad = extents(&whole, "bad").await.remove(0);
+    for disk in &whole.disks {
+        disk.lose(|id| id.extent == bad.id && id.slot < 3);
+    }
+    let gate = Gate::new(&whole, true).await;
+    order(&whole, "MIRROR").await;
+    let worker = whole.engine_by(gate.clone(), recoding());
+    until(&whole, "tried", || worker.recode_progress().failures > 0).await;
+    let looks = gate.looks.load(Ordering::SeqCst);
+    until(&whole, "idle", || gate.looks.load(Ordering::SeqCst) > looks + 100).await;
+    // One counts what there is to do. The rests are of 6, 12, 24, 48 intervals, and so on.
+    let passes = gate.passes.load(Ordering::SeqCst);
+    assert!(passes < 16, "{passes}");
+    // Whoever gives an order has it looked at now.
+    whole.put("bad", &body(100_000), headers(3)).await;
+    worker.wake_recode();
+    until_recoded(&whole, &worker).await;
+    worker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recoding_waits_for_repairs_and_not_for_ever() {
+    let whole = with_classes(recoding()).await;
+    whole.put("short", &body(200_000), headers(3)).await;
+    let short = extents(&whole, "short").await.remove(0);
+    let disk = whole.map().await.disk_of(short.id, 0).expect("in the map").id;
+    let disk = &whole.disks[disk.0 as usize - 1];
+    disk.lose(|id| id.extent == short.id);
+    // It says that it took what is repaired, and never has it.
+    disk.set(Fault::Forgets);
+    let found = whole.engine.open(bucket(), key("short"), PlanWanted::Whole).await.expect("opened");
+    read(&mut whole.engine.reader(&found)).await;
+    until(&whole, "found", || whole.engine.repair_progress().failures > 0).await;
+    order(&whole, "MIRROR").await;
+    let is_told = || whole.engine.recode_progress().paused == Some(RecodePause::RepairsWaiting);
+    until(&whole, "told", is_told).await;
     until_recoded(&whole, &whole.engine).await;
 }

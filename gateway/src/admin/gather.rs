@@ -16,7 +16,8 @@ use futures_util::future::join_all;
 use metadata::backup::BackupProgress;
 use metadata::client::MetadataClient;
 use model::cluster_map::{ClusterMap, Disk, DiskState};
-use model::ids::{DiskId, NodeId, ReplicaId};
+use model::ids::{DiskId, NodeId, PgId, ReplicaId};
+use model::level::MOVING;
 use model::node::{Node, Roles};
 use model::query::{Answer, MetadataStatus, Query};
 use model::recovery::Held;
@@ -26,15 +27,13 @@ use tokio::sync::watch;
 use wire::clock::timeout;
 
 use crate::admin::backup_targets::BackupTargetStatus;
-use crate::admin::figures::Figures;
+use crate::admin::classes::RecodeOrders;
+use crate::admin::figures::{Figures, Judged};
 use crate::admin::health::{Health, Repairs};
 use crate::admin::status::{
-    ClusterStatus, DiskStatus, FaultTolerance, HeldStatus, MetadataSummary, MovesUnderWay,
-    NodeStatus, PlacementGroups, ProcessStatus, RepairStatus, ReplicaStatus, UNREACHABLE, Usage,
-    is_readable, replicas_to_lose, slack, standings,
+    ClusterStatus, DiskStatus, FaultTolerance, HeldStatus, MetadataSummary, NodeStatus,
+    ProcessStatus, RepairStatus, ReplicaStatus, UNREACHABLE, Usage, replicas_to_lose, report_of,
 };
-use crate::admin::upkeep::plan::Known;
-use crate::admin::upkeep::tolerance::ToleranceStatus;
 
 use readiness::{Looks, SILENCE_MAX};
 use reasons::ahead_ms;
@@ -76,7 +75,10 @@ pub struct StatusGatherer {
     heard: Arc<Mutex<Duration>>,
     looks: Arc<Looks>,
     silence_max: Duration,
-    figures: Arc<Figures>,
+    /// The newest map that was seen here.
+    known: Arc<Mutex<Option<Arc<ClusterMap>>>>,
+    figures: Arc<tokio::sync::Mutex<Figures>>,
+    recode_orders: Arc<RecodeOrders>,
     certificate: Option<CertificateEnd>,
 }
 
@@ -84,6 +86,8 @@ pub struct StatusGatherer {
 struct Found {
     replicas: Vec<(ReplicaId, Option<MetadataStatus>)>,
     map: FoundMap,
+    /// Groups that hold nothing and are out of use, as far as is known; ascending.
+    unused: Vec<PgId>,
     /// What is held, as far as is known.
     held: Option<Held>,
     /// How long the metadata hasn't answered.
@@ -100,15 +104,22 @@ enum FoundMap {
     Silence,
     /// There is none yet.
     Unmade,
-    /// The map.
-    Made(Box<ClusterMap>),
+    /// The map, and what it comes to where that was asked for.
+    Made(Arc<ClusterMap>, Box<Judged>),
 }
 
 impl FoundMap {
     fn made(&self) -> Option<&ClusterMap> {
         match self {
             Self::Silence | Self::Unmade => None,
-            Self::Made(map) => Some(map),
+            Self::Made(map, _) => Some(map),
+        }
+    }
+
+    fn judged(&self) -> Option<&Judged> {
+        match self {
+            Self::Silence | Self::Unmade => None,
+            Self::Made(_, judged) => Some(judged),
         }
     }
 }
@@ -126,7 +137,9 @@ impl StatusGatherer {
             heard,
             looks,
             silence_max: SILENCE_MAX,
+            known: Arc::default(),
             figures: Arc::default(),
+            recode_orders: Arc::default(),
             certificate: None,
         }
     }
@@ -159,26 +172,23 @@ impl StatusGatherer {
         let found = self.find().await;
         let map = found.map.made();
         let leader = found.leader();
-        let reports = found.reports();
-        let report = |id: DiskId| reports.iter().find(|report| report.disk == id);
-        let readable = |id: DiskId| found.is_readable(id);
+        let Health { status: health, margin, reasons, .. } = self.health_of(&found);
+        let Judged { tolerance, groups, mut standings, moves, durability, .. } =
+            found.map.judged().cloned().unwrap_or_default();
         let disk_status = |map: &ClusterMap| {
-            let mut standings = standings(map, found.suspects());
             let status = |disk: &Disk| DiskStatus {
                 standing: standings.remove(&disk.id).unwrap_or_default(),
-                ..DiskStatus::new(disk, report(disk.id))
+                ..DiskStatus::new(disk, report_of(found.reports(), disk.id))
             };
             map.disks.iter().map(status).collect()
         };
-        let tolerance = found.tolerance().await;
         let engine = self.process.engine.as_ref();
-        let Health { status: health, margin, reasons, .. } = self.health_of(&found);
         ClusterStatus {
             cluster: map.map(|map| map.cluster.to_string()),
             coding: map.map(|map| map.coding.to_string()),
             map_epoch: map.map(|map| map.epoch),
             disks: map.map(disk_status).unwrap_or_default(),
-            placement_groups: map.map(|map| groups(map, &readable)).unwrap_or_default(),
+            placement_groups: groups,
             fault_tolerance: FaultTolerance {
                 more_disks: tolerance.more_disks(),
                 more_metadata_replicas: found
@@ -200,55 +210,134 @@ impl StatusGatherer {
             nodes: map.map(|map| found.nodes(map)).unwrap_or_default(),
             process: self.process(&found),
             tolerance,
-            moves: map.map(MovesUnderWay::new).unwrap_or_default(),
+            moves,
             withheld_nodes: leader
                 .map(|leader| leader.withheld.iter().map(|node| node.0).collect())
                 .unwrap_or_default(),
-            durability: self.map_figures(&found).durability,
+            durability,
             health,
             margin,
             reasons,
         }
     }
 
+    /// One look at the cluster, and what it comes to.
     async fn find(&self) -> Found {
         let clock = self.client.clock().as_ref();
-        let known = self.process.engine.as_ref().and_then(|engine| {
-            let maps = engine.follow_cluster_map();
-            let map = maps.borrow().clone()?;
-            Some(map.replicas.iter().map(|place| place.replica).collect::<Vec<_>>())
-        });
+        let held = timeout(clock, QUESTION_DEADLINE, self.find_held());
+        let front = timeout(clock, QUESTION_DEADLINE, self.find_urgent_repair());
+        let (mut found, held, front) = futures_util::join!(self.ask(), held, front);
+        found.held = held.ok().flatten();
+        found.repairs = front.ok().flatten().unwrap_or_default();
+        if let Some(queued) = found.leader().map(|leader| leader.repairs) {
+            found.repairs.queued = queued;
+        }
+        self.judge(found).await
+    }
+
+    /// What the replicas and the leader say of the cluster and its disks.
+    async fn ask(&self) -> Found {
+        let clock = self.client.clock().as_ref();
+        let known = self.known_map();
+        let kept = known.iter().flat_map(|map| &map.replicas).map(|place| place.replica);
         let ids: BTreeSet<ReplicaId> =
-            self.client.book().replicas().into_iter().chain(known.unwrap_or_default()).collect();
+            self.client.book().replicas().into_iter().chain(kept).collect();
         let replicas = join_all(ids.into_iter().map(|id| async move {
             let asked = clock.now();
             let status = timeout(clock, QUESTION_DEADLINE, self.client.status(id)).await;
-            let status = status.ok().and_then(Result::ok);
+            let mut status = status.ok().and_then(Result::ok);
+            if let Some(status) = &mut status {
+                status.disks.sort_unstable_by_key(|report| report.disk);
+            }
             let ahead =
                 status.as_ref().and_then(|status| ahead_ms(status.time, asked, clock.now()));
             (id, status, ahead)
         }));
-        let query = self.client.query(Query::ClusterMap { known_epoch: 0 });
-        let map = timeout(clock, QUESTION_DEADLINE, query);
-        let held = timeout(clock, QUESTION_DEADLINE, self.find_held());
-        let front = timeout(clock, QUESTION_DEADLINE, self.find_urgent_repair());
-        let (replicas, map, held, front) = futures_util::join!(replicas, map, held, front);
-        let map = match map {
-            Ok(Ok(Answer::ClusterMap(Some(map)))) => FoundMap::Made(Box::new(map)),
-            Ok(Ok(Answer::ClusterMap(None) | Answer::Refused(_))) => FoundMap::Unmade,
-            _ => FoundMap::Silence,
+        let map_and_unused = async {
+            let map = self.ask_map(known.clone()).await;
+            let unused = match map.made() {
+                Some(map) => self.ask_unused(map).await,
+                None => Vec::new(),
+            };
+            (map, unused)
         };
-        let held = held.ok().flatten();
+        let (replicas, (map, unused)) = futures_util::join!(replicas, map_and_unused);
         let silence = self.note(!matches!(map, FoundMap::Silence));
         let ahead = |(id, _, ahead): &(ReplicaId, _, Option<i64>)| Some((*id, (*ahead)?));
         let clocks_ahead_ms = replicas.iter().filter_map(ahead).collect();
         let replicas = replicas.into_iter().map(|(id, status, _)| (id, status)).collect();
-        let repairs = front.ok().flatten().unwrap_or_default();
-        let mut found = Found { replicas, map, held, silence, repairs, clocks_ahead_ms };
-        if let Some(queued) = found.leader().map(|leader| leader.repairs) {
-            found.repairs.queued = queued;
+        let (held, repairs) = (None, Repairs::default());
+        Found { replicas, map, unused, held, silence, repairs, clocks_ahead_ms }
+    }
+
+    /// The groups of a map that hold nothing and are out of use. Where nobody tells, all count.
+    async fn ask_unused(&self, map: &ClusterMap) -> Vec<PgId> {
+        // An older release wouldn't understand the question; mostly there is nothing to ask.
+        if map.level_in_use() < MOVING {
+            return Vec::new();
         }
-        found
+        let out_of_use: Vec<PgId> = map.pgs_out_of_use().iter().map(|pg| pg.id).collect();
+        if out_of_use.is_empty() {
+            return Vec::new();
+        }
+        let query = self.client.query(Query::UnusedGroups);
+        match timeout(self.client.clock().as_ref(), QUESTION_DEADLINE, query).await {
+            Ok(Ok(Answer::UnusedGroups(mut unused))) => {
+                // By another map it may be another coding that is used.
+                unused.retain(|pg| out_of_use.binary_search(pg).is_ok());
+                unused
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The newest map that this process knows.
+    fn known_map(&self) -> Option<Arc<ClusterMap>> {
+        let engine = self.process.engine.as_ref();
+        let of_engine = engine.and_then(|engine| engine.follow_cluster_map().borrow().clone());
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of two copies of the same one that of last time, which figures were computed of.
+        [of_engine, known.clone()].into_iter().flatten().max_by_key(|map| map.epoch)
+    }
+
+    /// The map as it is now: it is sent only when it isn't the one that is known.
+    async fn ask_map(&self, known: Option<Arc<ClusterMap>>) -> FoundMap {
+        let known_epoch = known.as_ref().map_or(0, |map| map.epoch);
+        let query = self.client.query(Query::ClusterMap { known_epoch });
+        let map = match timeout(self.client.clock().as_ref(), QUESTION_DEADLINE, query).await {
+            Ok(Ok(Answer::ClusterMap(Some(map)))) => Arc::new(map),
+            Ok(Ok(Answer::ClusterMap(None))) => match known {
+                Some(map) => map,
+                None => return FoundMap::Unmade,
+            },
+            Ok(Ok(Answer::Refused(_))) => return FoundMap::Unmade,
+            _ => return FoundMap::Silence,
+        };
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&map));
+        FoundMap::Made(map, Box::default())
+    }
+
+    /// Adds what a look comes to. One is computed at a time, apart from the threads that answer.
+    async fn judge(&self, found: Found) -> Found {
+        let FoundMap::Made(map, _) = &found.map else { return found };
+        let (map, gatherer) = (Arc::clone(map), self.clone());
+        let (held, silence) = (found.held.clone(), found.silence);
+        // Held until it is computed, also when nobody waits for it any more.
+        let mut figures = Arc::clone(&self.figures).lock_owned().await;
+        let judged = tokio::task::spawn_blocking(move || {
+            let judged = Box::new(figures.judged(&gatherer.seen(&found, &map)));
+            Found { map: FoundMap::Made(map, judged), ..found }
+        });
+        // Of what could not be judged nothing good is told.
+        judged.await.unwrap_or_else(|_| Found {
+            replicas: Vec::new(),
+            map: FoundMap::Silence,
+            unused: Vec::new(),
+            held,
+            silence,
+            repairs: Repairs::default(),
+            clocks_ahead_ms: Vec::new(),
+        })
     }
 
     /// What is held, where this process may ask that: storage nodes may not.
@@ -341,36 +430,8 @@ impl Found {
         self.leader().map_or(&[], |leader| &leader.suspects)
     }
 
-    /// What may be lost. Of a large cluster it takes its time.
-    async fn tolerance(&self) -> ToleranceStatus {
-        let Some(map) = self.map.made().cloned() else { return ToleranceStatus::default() };
-        let (reports, voters) = (self.reports().to_vec(), self.voters_of(&map));
-        let known = tokio::task::spawn_blocking(move || {
-            let voters = voters.as_deref();
-            let known = Known { reports: &reports, voters, ..Known::default() };
-            known.tolerance(&map)
-        });
-        known.await.unwrap_or_default()
-    }
-
     fn reports(&self) -> &[DiskReport] {
         self.leader().map_or(&[], |leader| &leader.disks)
-    }
-
-    /// The disks that can be read.
-    fn readable(&self) -> BTreeSet<DiskId> {
-        let reports: BTreeMap<DiskId, &DiskReport> =
-            self.reports().iter().map(|report| (report.disk, report)).collect();
-        let disks = self.map.made().map(|map| &*map.disks).unwrap_or_default();
-        let readable =
-            disks.iter().filter(|disk| is_readable(disk, reports.get(&disk.id).copied()));
-        readable.map(|disk| disk.id).collect()
-    }
-
-    fn is_readable(&self, id: DiskId) -> bool {
-        let disk = self.map.made().and_then(|map| map.disk(id));
-        let report = self.reports().iter().find(|report| report.disk == id);
-        disk.is_some_and(|disk| is_readable(disk, report))
     }
 
     /// How many replicas vote, and how many of those are well.
@@ -385,22 +446,28 @@ impl Found {
     }
 
     fn nodes(&self, map: &ClusterMap) -> Vec<NodeStatus> {
-        map.nodes.iter().map(|node| self.node(map, node)).collect()
+        let mut disks: BTreeMap<NodeId, u64> = BTreeMap::new();
+        for disk in map.disks.iter().filter(|disk| disk.state != DiskState::Out) {
+            *disks.entry(disk.node).or_default() += 1;
+        }
+        let heard = self.leader().map(|leader| &*leader.nodes).unwrap_or_default();
+        let silence: BTreeMap<NodeId, u64> =
+            heard.iter().map(|heard| (heard.node, heard.silence_ms / 1000)).collect();
+        let of = |node: &Node| NodeStatus {
+            disks: disks.get(&node.id).copied().unwrap_or(0),
+            ..self.node(map, node, silence.get(&node.id).copied())
+        };
+        map.nodes.iter().map(of).collect()
     }
 
-    fn node(&self, map: &ClusterMap, node: &Node) -> NodeStatus {
+    fn node(&self, map: &ClusterMap, node: &Node, silence: Option<u64>) -> NodeStatus {
         let Node { id, registration, .. } = node;
         let kept = map.replicas.iter().filter(|place| place.node == *id);
         let replicas: Vec<u64> = kept.map(|place| place.replica.0).collect();
         let answered = |(replica, status): &(ReplicaId, Option<MetadataStatus>)| {
             status.is_some() && replicas.contains(&replica.0)
         };
-        let silent_seconds = if self.replicas.iter().any(answered) {
-            Some(0)
-        } else {
-            let heard = self.leader().map(|leader| &*leader.nodes).unwrap_or_default();
-            heard.iter().find(|heard| heard.node == *id).map(|heard| heard.silence_ms / 1000)
-        };
+        let silent_seconds = if self.replicas.iter().any(answered) { Some(0) } else { silence };
         NodeStatus {
             id: id.0,
             name: registration.name.clone(),
@@ -410,11 +477,7 @@ impl Found {
             zone: node.zone().to_owned(),
             level: registration.level,
             silent_seconds,
-            disks: map
-                .disks
-                .iter()
-                .filter(|disk| disk.node == *id && disk.state != DiskState::Out)
-                .count() as u64,
+            disks: 0,
             replicas,
         }
     }
@@ -441,17 +504,6 @@ impl Found {
                 leader.replica.0
             ),
         }
-    }
-}
-
-fn groups(map: &ClusterMap, readable: &impl Fn(DiskId) -> bool) -> PlacementGroups {
-    let count = |of: &dyn Fn(&model::cluster_map::Pg) -> bool| {
-        map.pgs.iter().filter(|pg| of(pg)).count() as u64
-    };
-    PlacementGroups {
-        total: map.pgs.len() as u64,
-        open: count(&|pg| map.is_open(pg)),
-        unreadable: count(&|pg| slack(pg, readable) < 0),
     }
 }
 

@@ -37,23 +37,28 @@ pub struct Reason {
     /// Until when an operator doesn't want to hear of it, ISO 8601; `null` when it isn't muted.
     #[serde(default)]
     pub muted_until: Option<String>,
+    /// Whether it keeps clients from being served, be it by other processes than this one: it can't be
+    /// muted.
+    #[serde(default)]
+    pub stops_clients: bool,
 }
 
 impl Reason {
     /// Something that keeps nobody from being served.
     pub fn warning(code: Code, message: String) -> Self {
-        let severity = code.severity();
-        Self { code: code.to_string(), severity, message, blocking: false, muted_until: None }
+        let (severity, code) = (code.severity(), code.to_string());
+        let (blocking, muted_until, stops_clients) = (false, None, false);
+        Self { code, severity, message, blocking, muted_until, stops_clients }
     }
 
     /// Something that keeps clients from being served.
     pub fn blocking(code: Code, message: String) -> Self {
         // Only the order to stop is no failure.
         let severity = if code == Code::Stopping { code.severity() } else { Severity::Red };
-        Self { severity, blocking: true, ..Self::warning(code, message) }
+        Self { severity, blocking: true, stops_clients: true, ..Self::warning(code, message) }
     }
 
-    /// Says it as something that is in nobody's way.
+    /// Says it as something that is in nobody's way here; it can't be muted for that.
     #[must_use]
     pub fn as_warning(self) -> Self {
         Self { blocking: false, ..self }

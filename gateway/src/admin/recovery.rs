@@ -71,6 +71,12 @@ pub struct RecoverReport {
     pub ended: Option<String>,
     /// Placement groups that were found again.
     pub groups: u64,
+    /// Slots that moved after the backup, and are where their shards were found.
+    #[serde(default)]
+    pub settled_slots: u64,
+    /// Shards that were given to the disk of their slot.
+    #[serde(default)]
+    pub brought_home: u64,
     /// Shards that lie where no slot of theirs is.
     pub misplaced_shards: u64,
     /// Extents on the disks that the tables may not know.
@@ -250,6 +256,8 @@ impl Run {
             started: date::iso8601(self.started),
             ended: end.map(|(at, _)| date::iso8601(*at)),
             groups: figures.groups,
+            settled_slots: figures.settled_slots,
+            brought_home: figures.brought_home,
             misplaced_shards: figures.misplaced_shards,
             extents: figures.extents,
             known_extents: figures.known_extents,
@@ -287,7 +295,10 @@ fn sentence(problem: &RecoverProblem) -> String {
     match problem {
         RecoverProblem::DiskUnreached(disk) => format!("disk {disk} could not be listed"),
         RecoverProblem::Misplaced { disk, pg, shards } => {
-            format!("disk {disk} has {shards} shards of group {pg}, which is on other disks")
+            format!(
+                "disk {disk} has {shards} shards of group {pg}, which is on other disks: recover \
+                 again, once those take what they lack, before what is held is released"
+            )
         }
         RecoverProblem::Incomplete { bucket, key, part: 0, reason } => {
             format!("{bucket}/{key} is not whole: {}", why(*reason))

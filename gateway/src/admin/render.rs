@@ -183,7 +183,7 @@ pub(super) fn bytes(count: Option<u64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::figures::DurabilityStatus;
+    use crate::admin::figures::durability::DurabilityStatus;
     use crate::admin::health::{Colour, Margin, Reason};
     use crate::admin::status::{
         DiskStanding, FaultTolerance, HeldStatus, MetadataSummary, MovesUnderWay, NodeStatus,
@@ -316,11 +316,13 @@ mod tests {
             moves: MovesUnderWay { drain: 2, lost: 1, is_paused: true, ..Default::default() },
             withheld_nodes: vec![4, 5],
             durability: Some(DurabilityStatus {
+                class: "STANDARD".to_owned(),
+                coding: "1+1".to_owned(),
                 nines: 11.24,
                 nines_attainable: 12.0,
                 nines_target: 11.0,
                 rebuild_hours: 3.5,
-                is_measured: true,
+                rebuild_bytes_per_second: Some(1),
             }),
             health: Colour::Red,
             margin: Margin { text: "1 more disk may fail".to_owned(), ..Margin::default() },
@@ -331,7 +333,7 @@ Cluster    ab
 Coding     1+1
 Health     red; 1 more disk may fail
 Tolerance  survives any 1 disk; not 2 disks: why; the metadata survives no loss
-Durability 11.2 nines a year by the model; a lost disk is rebuilt in 3.5 h at the rate that is measured
+Durability 11.2 nines a year by the model for an object of class STANDARD (1+1); a lost disk is rebuilt in 3.5 h at the rate that is set
 Usage      2 objects in 1 buckets, 2.0 KiB
 Repair     2 extents waiting, 1 of them can't be repaired for now; 3 repaired with 4 shards (2.0 KiB) in this run
 Moves      3 under way (lost 1, drain 2); paused by an operator

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::admin::figures::DurabilityStatus;
+use crate::admin::figures::durability::DurabilityStatus;
 use crate::admin::health::{Colour, Health, Margin, Reason};
 
 /// The colour and the margin, in one line.
@@ -16,10 +16,10 @@ pub fn health_line(colour: Colour, margin: &Margin) -> String {
 
 /// How likely an object is to last, in one line.
 pub fn durability(durability: &DurabilityStatus) -> String {
-    let DurabilityStatus { nines, rebuild_hours, is_measured, .. } = *durability;
-    let how = if is_measured { "measured" } else { "set" };
+    let DurabilityStatus { nines, rebuild_hours, .. } = durability;
+    let (whose, rate) = (durability.whose(), durability.rate_words());
     format!(
-        "{nines:.1} nines a year by the model; a lost disk is rebuilt in {rebuild_hours:.1} h at the rate that is {how}"
+        "{nines:.1} nines a year by the model for an object {whose}; a lost disk is rebuilt in {rebuild_hours:.1} h {rate}"
     )
 }
 

@@ -3,7 +3,7 @@
 //! The JSON document is these types, field by field; fields are added, never renamed. What always
 //! holds: a number that isn't known is `null`, never 0.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use engine::RepairProgress;
 use model::cluster_map::{ClusterMap, Disk, DiskState, Pg};
@@ -16,12 +16,12 @@ use s3::date;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::backup_targets::BackupTargetStatus;
-use crate::admin::figures::DurabilityStatus;
+use crate::admin::figures::durability::DurabilityStatus;
 use crate::admin::health::{Colour, Margin, Reason};
 use crate::admin::upkeep::tolerance::ToleranceStatus;
 
 /// The document.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClusterStatus {
     /// The cluster's id, in hex; `null` while the metadata can't be asked.
     pub cluster: Option<String>,
@@ -80,7 +80,7 @@ pub struct ClusterStatus {
 }
 
 /// A disk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskStatus {
     /// Its number.
     pub id: u32,
@@ -269,7 +269,7 @@ pub struct MetadataSummary {
 }
 
 /// A metadata replica.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicaStatus {
     /// Its id.
     pub replica: u64,
@@ -449,6 +449,12 @@ impl RepairStatus {
     }
 }
 
+/// The report of a disk among those of all disks, ascending by disk.
+pub fn report_of(reports: &[DiskReport], disk: DiskId) -> Option<&DiskReport> {
+    let at = reports.binary_search_by_key(&disk, |report| report.disk).ok()?;
+    reports.get(at)
+}
+
 /// Whether shards can be read from a disk, as far as map and report tell.
 ///
 /// A disk that its node calls read-only is down for writes but gives what it has. The last report
@@ -487,6 +493,7 @@ impl MovesUnderWay {
 
 /// What is known of each disk beside its state.
 pub fn standings(map: &ClusterMap, suspects: &[DiskId]) -> BTreeMap<DiskId, DiskStanding> {
+    let suspects: HashSet<DiskId> = suspects.iter().copied().collect();
     let of = |disk: &Disk| {
         let standing = disk.standing;
         let is_known = standing.since != Timestamp::default();
@@ -568,7 +575,13 @@ mod tests {
         let coding = Coding::new(2, 1).expect("valid");
         let mut pg = Pg::new(PgId(0), coding, [0, 1, 2].map(DiskId).to_vec());
         let (reason, since) = (MoveReason::Drain, Timestamp(5));
-        pg.moves.push(model::moves::SlotMove { slot: 1, to: DiskId(3), reason, since });
+        pg.moves.push(model::moves::SlotMove {
+            slot: 1,
+            to: DiskId(3),
+            reason,
+            since,
+            fault: None,
+        });
         let disk = |id: u32| Disk {
             id: DiskId(id),
             uuid: model::ids::DiskUuid([id as u8; 16]),

@@ -133,6 +133,7 @@ impl MemoryMetadata {
                 Ok(Answer::Extents(ExtentPage { extents, next }))
             }
             Query::ToRecode { .. } => Ok(Answer::ToRecode(model::class::RecodePage::default())),
+            Query::UnusedGroups => Ok(Answer::UnusedGroups(Vec::new())),
             Query::Trust => Ok(Answer::Trust(Box::default())),
             Query::Held => Ok(Answer::Held(self.held.lock().expect("held").clone())),
             Query::ExtentStates { extents } => {
@@ -221,9 +222,9 @@ impl MemoryMetadata {
                 let removed = tables.uploads.remove(&(bucket, key, upload));
                 removed.map(|_| Outcome::Done).ok_or(Refusal::NoSuchUpload)
             }
-            Command::TakeLease { job, holder, duration_ms } => {
+            Command::TakeLease { job, holder, duration_ms, node } => {
                 let until = Timestamp(now.0 + u64::from(duration_ms) * 1_000_000);
-                Ok(Outcome::Leased(Lease { job, holder, until }))
+                Ok(Outcome::Leased(Lease { job, holder, until, node }))
             }
             Command::AdoptPgs { .. } => {
                 let mut held = self.held.lock().expect("held");

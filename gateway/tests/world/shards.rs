@@ -1,12 +1,12 @@
 //! A storage node in memory: shards in a map, which can be lost on demand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use bytes::Bytes;
 use model::checksum::block_checksums;
 use model::coding::Coding;
-use model::ids::{DiskId, Incarnation, ShardId};
+use model::ids::{DiskId, Incarnation, PgId, ShardId};
 use model::limits::BLOCK_BYTES;
 use model::shard::{ShardBlocks, ShardError, ShardRead, ShardRequest, ShardResponse, ShardState};
 use wire::BoxFuture;
@@ -95,7 +95,12 @@ impl MemoryShards {
             ShardRequest::Damaged { .. } => ShardResponse::Damaged(Vec::new()),
             ShardRequest::Scrub { .. } => ShardResponse::ScrubOrdered,
             ShardRequest::Status => ShardResponse::Status(Vec::new()),
-            ShardRequest::Groups { .. } => ShardResponse::Groups(Vec::new()),
+            ShardRequest::Groups { disk, after, limit } => {
+                let all = self.shards.lock().expect("shards");
+                let on_it = all.keys().filter(|(on, _)| *on == disk).map(|(_, id)| id.extent.pg);
+                let groups: BTreeSet<PgId> = on_it.filter(|pg| after < Some(*pg)).collect();
+                ShardResponse::Groups(groups.into_iter().take(limit as usize).collect())
+            }
         }
     }
 }

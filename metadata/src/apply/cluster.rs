@@ -28,15 +28,24 @@ impl Step<'_, '_> {
         cluster: ClusterId,
         coding: Coding,
         replicas: ReplicaId,
+        level: u32,
     ) -> Result<Outcome, Stop> {
-        let known = self.memory.directory().map.as_ref().map(|map| map.cluster);
+        let known = self.memory.directory().map.clone();
         match known {
-            Some(known) if known == cluster => Ok(Outcome::Done),
+            Some(known) if known.cluster == cluster => {
+                // Nodes say themselves what they can do.
+                let level = if known.nodes.is_empty() { level } else { 0 };
+                let level = known.level.max(level);
+                let map = ClusterMap { level, ..ClusterMap::clone(&known) };
+                self.change_map(&known, map);
+                Ok(Outcome::Done)
+            }
             Some(_) => Err(Refusal::NoCluster.into()),
             None => {
                 let counters = &mut self.memory.counters;
                 counters.replica = counters.replica.max(replicas.0);
-                self.memory.set_map(ClusterMap::new(cluster, coding));
+                let map = ClusterMap { level, ..ClusterMap::new(cluster, coding) };
+                self.memory.set_map(map);
                 Ok(Outcome::Done)
             }
         }
@@ -101,6 +110,10 @@ impl Step<'_, '_> {
         // Replicas of an older release would leave it out.
         let keeps_past = map.level_in_use() >= MOVING;
         let disk = map.disk_mut(disk).ok_or(Refusal::NoSuchDisk)?;
+        // The leader may have heard of it before an operator gave it up.
+        if disk.standing.is_given_up && state != DiskState::Out {
+            return Ok(Outcome::Done);
+        }
         if disk.state != state {
             if keeps_past && state == DiskState::Down {
                 disk.standing.flaps = flaps_now(&disk.standing, self.now) + 1;

@@ -15,7 +15,7 @@ use model::ids::{BucketId, ExtentId, SessionId};
 use model::limits::{OBJECT_BYTES_MAX, PARTS_MAX, PUT_BYTES_MAX};
 use model::names::BucketName;
 use model::placement;
-use model::rebuild::{NO_DISK, PGS_MAX};
+use model::rebuild::{NO_DISK, PGS_MAX, SlotFound};
 use model::recovery::{AdoptObject, Held};
 use model::upload::{Upload, UploadedPart};
 use model::version::{Part, Version};
@@ -32,9 +32,9 @@ use crate::tables::{TableId, garbage as garbage_table, held, parts, uploads};
 /// Rows of the garbage table that are looked through at a time.
 const GARBAGE_PAGE: usize = 1000;
 
-/// The extents of parts that a recovery record names, by what the tables know of them.
+/// The extents of what is to be adopted, by what the tables know of them.
 #[derive(Default)]
-struct Told {
+pub(super) struct Told {
     /// Those that they don't know.
     new: Vec<Part>,
     /// Those that have an owner, or will have one once the others are taken in.
@@ -56,6 +56,11 @@ impl Step<'_, '_> {
     pub(super) fn adopt_object(&mut self, adopt: &AdoptObject) -> Result<Outcome, Stop> {
         check_body(adopt)?;
         let bucket = self.bucket(&adopt.bucket).ok();
+        if let (Some(bucket), Some(held)) = (bucket, self.held()?)
+            && let Some(outcome) = self.adopt_elsewhere(bucket, adopt, &held)?
+        {
+            return Ok(outcome);
+        }
         let row = bucket.map(|bucket| Self::version_row(bucket, &adopt.key));
         if let Some(row) = &row
             && let Some(outcome) = self.committed_as(row, adopt.manifest)?
@@ -63,15 +68,7 @@ impl Step<'_, '_> {
             return Ok(outcome);
         }
         let held = self.must_hold()?;
-        let record = record_part(adopt.record.as_ref());
-        let told = match adopt.record {
-            Some(_) => self.tell_known_apart(&adopt.parts)?,
-            None => Told { new: adopt.parts.clone(), ..Told::default() },
-        };
-        let Told { new, shared, garbage } = told;
-        // Together: none may be named twice.
-        let all: Vec<Part> = new.iter().chain(&record).cloned().collect();
-        self.check_held_extents(&held, &all)?;
+        let told = self.tell(&held, adopt)?;
         if self.has_pages(adopt.manifest)? {
             return Err(Refusal::InvalidCommand.into());
         }
@@ -87,12 +84,7 @@ impl Step<'_, '_> {
             Some(bucket) => bucket,
             None => self.make_bucket(&adopt.bucket, &adopt.owner)?,
         };
-        let owner = ExtentOwner::Manifest(adopt.manifest);
-        self.bring_back(&held, bucket, owner, &garbage)?;
-        self.add_extents(bucket, owner, &new)?;
-        self.add_extents(bucket, owner, &record)?;
-        // What is named twice is shared with what was added or brought back just now.
-        self.share_extents(&shared)?;
+        self.take_in(&held, bucket, adopt, &told)?;
         let version = Version {
             manifest: adopt.manifest,
             size: adopt.size,
@@ -104,6 +96,35 @@ impl Step<'_, '_> {
             record: adopt.record.clone(),
         };
         self.replace_version(&Self::version_row(bucket, &adopt.key), &version)
+    }
+
+    /// What the tables know of what is to be adopted; refused where that can't be taken in.
+    pub(super) fn tell(&mut self, held: &Held, adopt: &AdoptObject) -> Result<Told, Stop> {
+        let told = match adopt.record {
+            Some(_) => self.tell_known_apart(&adopt.parts)?,
+            None => Told { new: adopt.parts.clone(), ..Told::default() },
+        };
+        // Together: none may be named twice.
+        let record = record_part(adopt.record.as_ref());
+        let all: Vec<Part> = told.new.iter().chain(&record).cloned().collect();
+        self.check_held_extents(held, &all)?;
+        Ok(told)
+    }
+
+    /// Gives the extents of what is adopted their owner.
+    pub(super) fn take_in(
+        &mut self,
+        held: &Held,
+        bucket: BucketId,
+        adopt: &AdoptObject,
+        told: &Told,
+    ) -> Result<(), StateError> {
+        let owner = ExtentOwner::Manifest(adopt.manifest);
+        self.bring_back(held, bucket, owner, &told.garbage)?;
+        self.add_extents(bucket, owner, &told.new)?;
+        self.add_extents(bucket, owner, &record_part(adopt.record.as_ref()))?;
+        // What is named twice is shared with what was added or brought back just now.
+        self.share_extents(&told.shared)
     }
 
     /// The extents of parts that a recovery record names: those that the tables don't know, and those
@@ -250,10 +271,19 @@ impl Step<'_, '_> {
         Ok(Outcome::DiskRegistered(disk.id))
     }
 
-    pub(super) fn adopt_pgs(&mut self, pgs: &[Pg]) -> Result<Outcome, Stop> {
+    pub(super) fn adopt_pgs(&mut self, pgs: &[Pg], slots: &[SlotFound]) -> Result<Outcome, Stop> {
         let known = self.map()?;
         let mut held = self.must_hold()?;
         let mut map = ClusterMap::clone(&known);
+        if !slots.is_empty() {
+            // Once the groups are settled, slots are what moves make of them.
+            if held.has_pgs {
+                return Err(Refusal::GroupsSettled.into());
+            }
+            self.settle_slots(&mut map, slots)?;
+            self.change_map(&known, map);
+            return Ok(Outcome::Done);
+        }
         for pg in pgs.iter().filter(|pg| known.pg(pg.id).is_none()) {
             if pg.id.0 as usize != map.pgs.len() || pg.id.0 >= PGS_MAX || !is_group(&map, pg) {
                 return Err(Refusal::InvalidCommand.into());
@@ -328,7 +358,7 @@ fn check_body(adopt: &AdoptObject) -> Result<(), Stop> {
 }
 
 /// Whether a group can be one of this map.
-fn is_group(map: &ClusterMap, pg: &Pg) -> bool {
+pub(super) fn is_group(map: &ClusterMap, pg: &Pg) -> bool {
     let mut seen = HashSet::new();
     pg.disks.len() == usize::from(pg.coding.width())
         && pg

@@ -7,6 +7,7 @@
 mod buckets;
 mod classes;
 mod cluster;
+mod elsewhere;
 mod extents;
 mod held;
 mod leases;
@@ -16,6 +17,7 @@ mod nodes;
 mod objects;
 mod recode;
 mod sessions;
+mod settled;
 mod tokens;
 mod uploads;
 
@@ -87,8 +89,8 @@ impl Step<'_, '_> {
             return Err(Refusal::LevelTooLow.into());
         }
         match command {
-            Command::InitCluster { cluster, coding, replicas } => {
-                self.init_cluster(*cluster, *coding, *replicas)
+            Command::InitCluster { cluster, coding, replicas, level } => {
+                self.init_cluster(*cluster, *coding, *replicas, *level)
             }
             Command::RegisterDisk { uuid, node, rack, zone, weight, path } => {
                 self.register_disk(&cluster::NewDisk {
@@ -134,21 +136,21 @@ impl Step<'_, '_> {
             Command::ForgetReplica { replica, taken_from } => {
                 self.forget_replica(*replica, *taken_from)
             }
-            Command::TakeLease { job, holder, duration_ms } => {
-                self.take_lease(*job, *holder, *duration_ms)
+            Command::TakeLease { job, holder, duration_ms, node } => {
+                self.take_lease(*job, *holder, *duration_ms, *node)
             }
             Command::AdoptObject(adopt) => self.adopt_object(adopt),
             Command::AdoptPart(put) => self.adopt_part(put),
             Command::AdoptDisk(disk) => self.adopt_disk(disk),
             Command::AdoptNode(node) => self.adopt_node(node),
-            Command::AdoptPgs { pgs } => self.adopt_pgs(pgs),
+            Command::AdoptPgs { pgs, slots } => self.adopt_pgs(pgs, slots),
             Command::ReleaseHeld { until } => self.release_held(*until),
             Command::BeginMoves { moves } => self.begin_moves(moves),
             Command::EndMove(end) => self.end_move(end),
             Command::DrainDisk { disk, is_draining } => self.drain_disk(*disk, *is_draining),
             Command::WeighDisk { disk, weight } => self.weigh_disk(*disk, *weight),
             Command::PlaceNode { node, place } => self.place_node(*node, place),
-            Command::SetUpkeep(wish) => self.set_upkeep(*wish),
+            Command::SetUpkeep { known, wish } => self.set_upkeep(known, *wish),
             Command::MuteHealth(mute) => self.mute_health(mute),
             Command::GiveUpDisk { disk, is_out } => self.give_up_disk(*disk, *is_out),
             Command::SetStorageClass { name, coding } => self.set_storage_class(name, *coding),

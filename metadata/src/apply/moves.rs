@@ -55,7 +55,7 @@ impl Step<'_, '_> {
             if under_way >= MOVES_MAX || !pg.is_some_and(|pg| may_begin(&map, pg, wanted)) {
                 continue;
             }
-            let begun = SlotMove { slot, to, reason, since: self.now };
+            let begun = SlotMove { slot, to, reason, since: self.now, fault: None };
             if let Some(pg) = map.pgs.get_mut(wanted.pg.0 as usize) {
                 pg.moves.push(begun);
                 under_way += 1;
@@ -90,6 +90,16 @@ impl Step<'_, '_> {
             };
         };
         let (slot, to) = (under_way.slot, under_way.to);
+        if let MoveResult::Failing(fault) = end.result {
+            let mut map = ClusterMap::clone(&known);
+            let moves = map.pgs.get_mut(end.pg.0 as usize).map(|pg| &mut pg.moves);
+            let mut marked = moves.into_iter().flatten().filter(|begun| begun.slot == slot);
+            marked.next().into_iter().for_each(|begun| begun.fault = Some(fault));
+            if map != *known {
+                self.change_map(&known, map);
+            }
+            return Ok(Outcome::Done);
+        }
         let rows = self.rows(pg, slot)?;
         let is_done = matches!(end.result, MoveResult::Done { .. });
         if let MoveResult::Done { unrecoverable } = &end.result {
@@ -103,7 +113,11 @@ impl Step<'_, '_> {
                 return Err(Refusal::InvalidCommand.into());
             }
             let named: BTreeSet<&ExtentId> = unrecoverable.iter().collect();
-            if has_source && rows.lacking.iter().any(|extent| !named.contains(extent)) {
+            let to = known.disk(to).map(|disk| disk.state);
+            let reads = matches!(to, Some(DiskState::Up | DiskState::Full));
+            let is_whole = rows.lacking.iter().all(|extent| named.contains(extent));
+            // What can be read where it is isn't given to a disk that went down meanwhile.
+            if has_source && !(reads && is_whole) {
                 return Err(Refusal::MoveUnfinished.into());
             }
         }
@@ -192,8 +206,16 @@ impl Step<'_, '_> {
         Ok(Outcome::Done)
     }
 
-    pub(super) fn set_upkeep(&mut self, wish: UpkeepWish) -> Result<Outcome, Stop> {
+    /// Two who each change a part of it must not undo each other's.
+    pub(super) fn set_upkeep(
+        &mut self,
+        read: &UpkeepWish,
+        wish: UpkeepWish,
+    ) -> Result<Outcome, Stop> {
         let known = self.map()?;
+        if known.upkeep != *read && known.upkeep != wish {
+            return Err(Refusal::UpkeepChanged.into());
+        }
         let map = ClusterMap { upkeep: wish, ..ClusterMap::clone(&known) };
         self.change_map(&known, map);
         Ok(Outcome::Done)

@@ -200,7 +200,12 @@ fn amend(
     let map: Option<ClusterMap> = tables.get(cluster_map::KEY)?;
     let mut map = match source {
         Source::Backup(_) => map.ok_or(RestoreError::NoCluster)?,
-        Source::Nothing(coding) => ClusterMap::new(settings.cluster, *coding),
+        Source::Nothing(coding) => {
+            let map = ClusterMap::new(settings.cluster, *coding);
+            // The nodes that come back say what they can do.
+            let level = if settings.node.is_none() { map.level } else { 0 };
+            ClusterMap { level, ..map }
+        }
     };
     if map.cluster != settings.cluster {
         return Err(RestoreError::OtherCluster(map.cluster));

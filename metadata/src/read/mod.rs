@@ -10,6 +10,7 @@ mod objects;
 mod queues;
 mod recoding;
 mod trust;
+mod unused;
 mod uploads;
 
 use model::command::Refusal;
@@ -63,6 +64,7 @@ pub fn answer(machine: &StateMachine, query: &Query) -> Result<Answer, StateErro
             .map_err(Stop::from),
         Query::Trust => machine.read(trust::trust).map_err(Stop::from),
         Query::Held => machine.read(extents::held).map_err(Stop::from),
+        Query::UnusedGroups => unused::unused_groups(machine).map_err(Stop::from),
         Query::ToRecode { bucket, after, limit, class } => {
             recoding::to_recode(machine, bucket, after, rows(*limit), class.as_ref())
         }
@@ -97,6 +99,7 @@ pub fn is_cheap(query: &Query) -> bool {
         | Query::Extents { .. }
         | Query::Trust
         | Query::Held
+        | Query::UnusedGroups
         | Query::ToRecode { .. }
         | Query::ExtentStates { .. } => false,
     }

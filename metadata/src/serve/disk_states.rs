@@ -8,7 +8,8 @@
 //!   rebuilt elsewhere, only after much longer. A disk that its own node calls failed is out after the
 //!   same time: that is evidence, silence isn't.
 //! - Where many nodes are silent at once, the network or this observer is more likely to have failed
-//!   than all of them: nothing is given up, until an operator says so.
+//!   than all of them: nothing is given up, until an operator says so. Nor for a while after that:
+//!   they come back one by one, and the last one is no more lost than the others were.
 //! - Who comes back is up at once. Who comes and goes has to stay well for longer each time.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +34,11 @@ const NODES_PER_SILENT_ONE: usize = 10;
 /// has to hear of everybody first.
 const SETTLING: Duration = Duration::from_secs(30);
 
+/// After many nodes were silent at once those that still are aren't given up for this long, or for
+/// as long as a disk is down before it is out, if that is less: the hosts of a rack that has power
+/// again are up within minutes of each other.
+const GATHERING: Duration = Duration::from_mins(5);
+
 /// What was heard of a disk.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DiskHeard {
@@ -53,6 +59,8 @@ pub(super) struct Evidence<'a> {
     pub(super) nodes: &'a BTreeMap<NodeId, Duration>,
     /// When this replica began to lead: silence counts from here at the earliest.
     pub(super) leads_since: Duration,
+    /// When a verdict last said that many nodes are silent at once.
+    pub(super) many_silent: Option<Duration>,
     /// The monotonic clock.
     pub(super) now: Duration,
     /// The time of day.
@@ -68,19 +76,23 @@ pub(super) struct Verdict {
     pub(super) suspects: Vec<DiskId>,
     /// Nodes that are silent at the same time, so many that their disks aren't given up.
     pub(super) withheld: Vec<NodeId>,
+    /// Whether so many nodes are silent at once, whatever state their disks are in.
+    pub(super) is_many: bool,
 }
 
 impl Evidence<'_> {
     /// Looks at all disks.
     pub(super) fn verdict(&self) -> Verdict {
-        let mut verdict = Verdict::default();
         let silent = self.silent_nodes();
         let storage_nodes: BTreeSet<NodeId> = self.present().map(|disk| disk.node).collect();
         let tolerated = (storage_nodes.len() / NODES_PER_SILENT_ONE).max(1);
+        let is_many = silent.len() > tolerated;
+        let are_doubted = is_many || self.may_gather();
+        let mut verdict = Verdict { is_many, ..Verdict::default() };
         let mut withheld = BTreeSet::new();
         for disk in &self.map.disks {
             match self.wanted(disk) {
-                Some(DiskState::Out) if silent.contains(&disk.node) && silent.len() > tolerated => {
+                Some(DiskState::Out) if are_doubted && silent.contains(&disk.node) => {
                     withheld.insert(disk.node);
                 }
                 Some(state) => verdict.changes.push((disk.id, state)),
@@ -92,6 +104,12 @@ impl Evidence<'_> {
             verdict.withheld = silent.into_iter().collect();
         }
         verdict
+    }
+
+    /// Whether nodes may still be on their way back after many were silent at once.
+    fn may_gather(&self) -> bool {
+        let patience = self.map.upkeep.out_after().min(GATHERING);
+        self.many_silent.is_some_and(|at| self.now.saturating_sub(at) < patience)
     }
 
     /// The state that a report just now asks for, if it is another.

@@ -8,7 +8,8 @@
 //! loss, and a snapshot later, costs less than stopping everybody.
 //!
 //! A member that gets a snapshot, or what came after it, needs the log meanwhile: as long as one
-//! lacks much of it, the leader makes no other snapshot, and so purges nothing ([`needs_log`]).
+//! lacks much of it, the leader makes no other snapshot, and so purges nothing ([`needs_log`]); but
+//! it doesn't fill its disk for that.
 //!
 //! Raft makes a snapshot after so many entries; a replica whose entries are large asks for one sooner
 //! ([`LogWatch`]), with the same regard for others.
@@ -24,7 +25,8 @@ use wire::clock::Clock;
 use crate::inspection::Inspection;
 use crate::limits::{
     FOLLOWER_CHECK_INTERVAL, FOLLOWER_HEARD_WITHIN, FOLLOWER_LAG_MAX, FOLLOWER_STUCK_AFTER,
-    LOG_BYTES_CHECK_INTERVAL, QUORUM_SILENT_AFTER, SNAPSHOT_LOG_BYTES, SNAPSHOT_RETRY_AFTER,
+    LOG_BYTES_CHECK_INTERVAL, LOG_BYTES_HELD_MAX, QUORUM_SILENT_AFTER, SNAPSHOT_LOG_BYTES,
+    SNAPSHOT_RETRY_AFTER,
 };
 use crate::raft::Raft;
 use crate::raft_log::RaftLog;
@@ -63,12 +65,12 @@ struct Progress {
 /// must.
 pub async fn watch(raft: &Raft, proposals: &Proposals, parts: &Inspection, clock: &dyn Clock) {
     let machine = &parts.machine;
-    let mut log = LogWatch::new(SNAPSHOT_LOG_BYTES);
+    let mut log = LogWatch::new(SNAPSHOT_LOG_BYTES, LOG_BYTES_HELD_MAX);
     let mut progress: BTreeMap<u64, Progress> = BTreeMap::new();
     let mut is_slow = false;
     while !machine.fence().is_set() {
         clock.sleep(FOLLOWER_CHECK_INTERVAL).await;
-        machine.restraint().keep_log(needs_log(raft));
+        log.mind(needs_log(raft), raft, &parts.log, machine);
         log.look(raft, &parts.log, machine, clock.monotonic()).await;
         let followers = look(raft, &mut progress, clock.monotonic());
         let must = must_slow_down(&followers, is_slow);
@@ -85,14 +87,23 @@ pub async fn watch(raft: &Raft, proposals: &Proposals, parts: &Inspection, clock
 struct LogWatch {
     /// Bytes that are many, unless the last snapshot has more.
     limit_bytes: u64,
+    /// Bytes that are too many to be kept for a member.
+    held_bytes_max: u64,
     looked_at: Option<Duration>,
     /// For which snapshot's successor it asked last, and when.
     asked: Option<(u64, Duration)>,
 }
 
 impl LogWatch {
-    fn new(limit_bytes: u64) -> Self {
-        Self { limit_bytes, looked_at: None, asked: None }
+    fn new(limit_bytes: u64, held_bytes_max: u64) -> Self {
+        Self { limit_bytes, held_bytes_max, looked_at: None, asked: None }
+    }
+
+    /// Has the log kept for a member that needs it, while that costs no more than it may. Beyond that
+    /// the member gets another snapshot.
+    fn mind(&self, is_needed: bool, raft: &Raft, log: &RaftLog, machine: &StateMachine) {
+        let keeps = is_needed && !log.has_more_bytes_after(covered(raft), self.held_bytes_max);
+        machine.restraint().keep_log(keeps);
     }
 
     /// Whether it may ask for the snapshot that comes after the one that covers so much. Not while a
@@ -113,7 +124,7 @@ impl LogWatch {
             return;
         }
         self.looked_at = Some(now);
-        let covered = raft.metrics().borrow_watched().snapshot.map_or(0, |id| id.index);
+        let covered = covered(raft);
         let limit = self.limit_bytes;
         if !self.may_ask(covered, machine.restraint().keeps_log(), now)
             || !log.has_more_bytes_after(covered, limit)
@@ -130,6 +141,11 @@ impl LogWatch {
             let _ = raft.trigger().snapshot().await;
         }
     }
+}
+
+/// What the last snapshot covers.
+fn covered(raft: &Raft) -> u64 {
+    raft.metrics().borrow_watched().snapshot.map_or(0, |id| id.index)
 }
 
 /// Whether something never was, or was so long ago.
@@ -259,7 +275,7 @@ mod tests {
     #[test]
     fn a_snapshot_is_asked_for_once_and_never_while_a_member_needs_the_log() {
         let now = Duration::from_secs(500);
-        let mut watch = LogWatch::new(1000);
+        let mut watch = LogWatch::new(1000, 4000);
         assert!(watch.may_ask(7, false, now));
         assert!(!watch.may_ask(7, true, now));
         watch.asked = Some((7, now));
@@ -304,9 +320,17 @@ mod tests {
         assert!(!log.has_more_bytes_after(last, 0) && log.has_more_bytes_after(last - 1, 0));
         let snapshot = || raft.metrics().borrow_watched().snapshot.map(|id| id.index);
         // Not yet so many.
-        LogWatch::new(1 << 20).look(raft, log, machine, clock.monotonic()).await;
-        // Enough; but only once within a second does it look.
-        let mut watch = LogWatch::new(100);
+        LogWatch::new(1 << 20, 1 << 30).look(raft, log, machine, clock.monotonic()).await;
+        // Enough, but a member needs it.
+        let mut watch = LogWatch::new(100, 1 << 20);
+        watch.mind(true, raft, log, machine);
+        watch.look(raft, log, machine, clock.monotonic()).await;
+        assert!(machine.restraint().keeps_log());
+        assert_eq!((watch.asked, snapshot()), (None, None));
+        // More than is kept for anybody; but only once within a second does it look.
+        watch.held_bytes_max = 200;
+        watch.mind(true, raft, log, machine);
+        assert!(!machine.restraint().keeps_log());
         watch.looked_at = Some(clock.monotonic());
         watch.look(raft, log, machine, clock.monotonic()).await;
         assert_eq!((watch.asked, snapshot()), (None, None));

@@ -39,6 +39,8 @@ struct State {
     /// Disks that are silent, and nodes whose silence is doubted, as last looked at.
     suspects: Vec<DiskId>,
     withheld: Vec<NodeId>,
+    /// When more nodes than one would give up were silent at once, last.
+    many_silent: Option<Duration>,
 }
 
 impl State {
@@ -49,15 +51,19 @@ impl State {
             disks: &self.disks,
             nodes: &self.nodes,
             leads_since: self.leads_since.unwrap_or(now),
+            many_silent: self.many_silent,
             now,
             time: clock.now(),
         }
     }
 
-    /// Takes note of what a node said of its disk.
-    fn hear(&mut self, report: DiskReport, now: Duration) {
+    /// Takes note of what a node said of its disk. A silence for which the disk is down ends its being
+    /// well, as a bad report does: what comes and goes mostly says nothing while it is gone.
+    fn hear(&mut self, report: DiskReport, now: Duration, down_after: Duration) {
         let is_well = matches!(report.health, DiskHealth::Ok | DiskHealth::Full);
-        let before = self.disks.get(&report.disk).and_then(|heard| heard.well_since);
+        let last =
+            self.disks.get(&report.disk).filter(|last| now.saturating_sub(last.at) < down_after);
+        let before = last.and_then(|last| last.well_since);
         let well_since = is_well.then(|| before.unwrap_or(now));
         let heard = DiskHeard { at: now, health: report.health, well_since };
         self.disks.insert(report.disk, heard);
@@ -118,7 +124,7 @@ impl Heartbeats {
                 let Some(disk) = map.disk(report.disk).filter(is_own) else {
                     continue;
                 };
-                state.hear(report, now);
+                state.hear(report, now, map.upkeep.down_after());
                 let wanted = state.evidence(&map, &*self.clock).on_report(disk);
                 changes.extend(wanted.map(|wanted| (disk.id, wanted)));
             }
@@ -158,7 +164,10 @@ impl Heartbeats {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let leads_since = *state.leads_since.get_or_insert(now);
         let verdict = state.evidence(map, &*self.clock).verdict();
-        let Verdict { mut changes, suspects, withheld } = verdict;
+        let Verdict { mut changes, suspects, withheld, is_many } = verdict;
+        if is_many {
+            state.many_silent = Some(now);
+        }
         for disk in suspects.iter().filter(|disk| !state.suspects.contains(disk)) {
             let path = map.disk(*disk).map_or("", |disk| &disk.path);
             tracing::warn!(%disk, path, "disk is silent");
@@ -201,5 +210,151 @@ impl Heartbeats {
                 tracing::debug!(%error, "disk states were not proposed");
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::cluster_map::Standing;
+    use model::coding::Coding;
+    use model::ids::{ClusterId, DiskUuid, Incarnation};
+    use model::shard::{CompactionReport, ScrubReport};
+    use wire::clock::SimulatedClock;
+
+    use super::*;
+
+    /// A disk on each of so many nodes.
+    fn map(nodes: u32) -> ClusterMap {
+        let coding = Coding::parse("2+1").expect("valid");
+        let mut map = ClusterMap::new(ClusterId::default(), coding);
+        let disk = |id: u32| Disk {
+            id: DiskId(id),
+            uuid: DiskUuid([id as u8; 16]),
+            node: NodeId(id),
+            rack: String::new(),
+            zone: String::new(),
+            weight: 1,
+            state: DiskState::Up,
+            path: String::new(),
+            standing: Standing::default(),
+        };
+        map.disks = (1..=nodes).map(disk).collect();
+        map
+    }
+
+    fn well(disk: &Disk) -> DiskReport {
+        DiskReport {
+            disk: disk.id,
+            uuid: disk.uuid,
+            cluster: ClusterId::default(),
+            health: DiskHealth::Ok,
+            reason: None,
+            capacity_bytes: 0,
+            free_bytes: 0,
+            live_bytes: 0,
+            garbage_bytes: 0,
+            shards: 0,
+            incarnation: Incarnation(1),
+            reserve_bytes: 0,
+            damaged_shards: 0,
+            scrub: ScrubReport::default(),
+            compaction: CompactionReport::default(),
+        }
+    }
+
+    /// A leader that hears of some nodes each second.
+    struct World {
+        clock: Arc<SimulatedClock>,
+        heartbeats: Heartbeats,
+        map: ClusterMap,
+    }
+
+    impl World {
+        fn new(nodes: u32) -> Self {
+            let clock = Arc::new(SimulatedClock::new());
+            let heartbeats = Heartbeats::new(Arc::clone(&clock) as _);
+            Self { clock, heartbeats, map: map(nodes) }
+        }
+
+        /// What the reports of the nodes' disks ask for.
+        fn report(&self, nodes: &[u32]) -> Vec<(DiskId, DiskState)> {
+            let now = self.clock.monotonic();
+            let mut state = self.heartbeats.state.lock().expect("no panic");
+            let mut wanted = Vec::new();
+            for node in nodes {
+                let disk = self.map.disk(DiskId(*node)).expect("there");
+                state.nodes.insert(disk.node, now);
+                state.hear(well(disk), now, self.map.upkeep.down_after());
+                let state = state.evidence(&self.map, &*self.clock).on_report(disk);
+                wanted.extend(state.map(|state| (disk.id, state)));
+            }
+            wanted
+        }
+
+        /// So many seconds with reports of these nodes alone. Changes are made at once.
+        fn pass(&mut self, seconds: u32, nodes: &[u32]) -> Vec<(DiskId, DiskState)> {
+            let mut changes = Vec::new();
+            for _ in 0..seconds {
+                self.clock.advance(Duration::from_secs(1));
+                let mut now = self.report(nodes);
+                now.extend(self.heartbeats.silent(&self.map));
+                for (id, state) in &now {
+                    let disk = self.map.disk_mut(*id).expect("there");
+                    disk.state = *state;
+                    disk.standing.since = self.clock.now();
+                    disk.standing.flaps += u32::from(*state == DiskState::Down);
+                }
+                // Where too few groups are open, a state is proposed that is there already.
+                changes.extend(now);
+            }
+            changes
+        }
+
+        fn state(&self, disk: u32) -> DiskState {
+            self.map.disk(DiskId(disk)).expect("there").state
+        }
+    }
+
+    #[test]
+    fn who_comes_and_goes_silently_waits_to_be_up() {
+        let mut world = World::new(4);
+        world.pass(20, &[1, 2, 3, 4]);
+        let up = (DiskId(4), DiskState::Up);
+        // The first time it is up at once.
+        assert!(world.pass(12, &[1, 2, 3]).contains(&(DiskId(4), DiskState::Down)));
+        assert!(world.pass(1, &[1, 2, 3, 4]).contains(&up));
+        world.pass(12, &[1, 2, 3]);
+        assert!(!world.pass(10, &[1, 2, 3, 4]).contains(&up), "10 s haven't passed");
+        assert!(world.pass(1, &[1, 2, 3, 4]).contains(&up));
+        // Gone 12 s of each 20, it isn't up any more.
+        for _ in 0..5 {
+            world.pass(12, &[1, 2, 3]);
+            assert!(!world.pass(8, &[1, 2, 3, 4]).contains(&up));
+        }
+        // A report that comes late is no silence.
+        world.pass(5, &[1, 2, 3]);
+        world.pass(8, &[1, 2, 3, 4]);
+        assert_eq!(world.state(4), DiskState::Up);
+    }
+
+    #[test]
+    fn the_last_node_of_a_rack_that_comes_back_is_not_given_up_for_being_alone() {
+        let mut world = World::new(4);
+        world.pass(20, &[1, 2, 3, 4]);
+        // A rack without power for longer than a disk may be down.
+        let all = world.pass(700, &[1, 2]);
+        assert!(!all.iter().any(|(_, state)| *state == DiskState::Out), "{all:?}");
+        assert_eq!(world.heartbeats.doubts().1, [NodeId(3), NodeId(4)]);
+        // One host is up a minute before the other.
+        world.pass(60, &[1, 2, 3]);
+        assert_eq!((world.state(3), world.state(4)), (DiskState::Up, DiskState::Down));
+        world.pass(5, &[1, 2, 3, 4]);
+        assert_eq!(world.state(4), DiskState::Up);
+        // Back, but for one that never comes: it isn't waited for without an end.
+        world.pass(700, &[1, 2]);
+        world.pass(299, &[1, 2, 3]);
+        assert_eq!(world.state(4), DiskState::Down);
+        world.pass(2, &[1, 2, 3]);
+        assert_eq!(world.state(4), DiskState::Out);
     }
 }

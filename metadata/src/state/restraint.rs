@@ -1,7 +1,8 @@
 //! When no snapshot is made although enough entries came for one: with each, Raft purges its log.
 //!
 //! In: whether a follower needs the log ([`Restraint::keep_log`]), and failures. Out: whether one
-//! may be made now. What always holds: a follower that needs the log holds it back within a bound.
+//! may be made now. What always holds: a follower that needs the log holds it back within a bound,
+//! in entries here, in bytes by whoever says that it is needed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -164,19 +164,20 @@ pub fn codings_to_compare(wanted: Coding, disks: u32) -> Vec<Coding> {
 }
 
 impl Inputs {
-    /// What a running cluster's estimate is made from; `None` while it has no PG of its coding.
+    /// What the estimate of a running cluster's stripes of one coding is made from; `None` while it
+    /// has no PG of that coding.
     ///
     /// Disks that were given up or are to be empty don't count. Where disks differ in their share of
     /// the data, a shard's disk is as large as its share makes it likely: a larger one has more
     /// shards and takes longer.
-    pub fn of_map(map: &ClusterMap, measured: &Measured) -> Option<Self> {
+    pub fn of_map(map: &ClusterMap, coding: Coding, measured: &Measured) -> Option<Self> {
         const GIB: f64 = 1_073_741_824.0;
         let disks: Vec<_> = map.disks.iter().filter(|disk| disk.share() > 0).collect();
         let sum = |value: &dyn Fn(&Disk) -> f64| disks.iter().map(|disk| value(disk)).sum::<f64>();
         let shares = sum(&|disk| f64::from(disk.share()));
         let squares = sum(&|disk| f64::from(disk.share()).powi(2));
         let stored_bytes = sum(&|disk| f64::from(disk.weight)) * GIB * measured.fill;
-        let spread = Spread::of_map(map, map.coding);
+        let spread = Spread::of_map(map, coding);
         if spread.groups == 0 || disks.is_empty() {
             return None;
         }
@@ -184,7 +185,7 @@ impl Inputs {
         nodes.sort_unstable();
         nodes.dedup();
         Some(Self {
-            coding: map.coding,
+            coding,
             disks: disks.len() as u32,
             nodes: nodes.len() as u32,
             disk_bytes: stored_bytes * squares / (shares * shares),

@@ -188,11 +188,11 @@ fn a_running_cluster_is_counted_by_its_map() {
         silent: None,
         target_nines: TARGET_NINES,
     };
-    assert_eq!(Inputs::of_map(&map, &measured), None);
+    assert_eq!(Inputs::of_map(&map, map.coding, &measured), None);
     map.pgs = pgs_to_add(&map);
     map.disks.push(disk(7, 900, DiskState::Out));
 
-    let inputs = Inputs::of_map(&map, &measured).expect("there are PGs");
+    let inputs = Inputs::of_map(&map, map.coding, &measured).expect("there are PGs");
     assert_eq!((inputs.disks, inputs.nodes), (6, 3));
     assert_eq!(inputs.spread.shards_per_node, 1);
     // Two of 300 GiB and four of 100: an average shard's disk has 220 GiB, half of it in use.

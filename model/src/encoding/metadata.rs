@@ -83,6 +83,7 @@ impl Query {
             Self::Trust => "trust",
             Self::Held => "held",
             Self::ToRecode { .. } => "to-recode",
+            Self::UnusedGroups => "unused-groups",
         }
     }
 }

@@ -91,7 +91,7 @@ pub(super) const fn proposers(command: &Command) -> Roles {
         | Command::DrainDisk { .. }
         | Command::WeighDisk { .. }
         | Command::PlaceNode { .. }
-        | Command::SetUpkeep(_)
+        | Command::SetUpkeep { .. }
         | Command::MuteHealth(_)
         | Command::GiveUpDisk { .. }
         | Command::SetStorageClass { .. }
@@ -145,7 +145,8 @@ pub(super) const fn query_askers(query: &Query) -> Roles {
         | Query::ExtentStates { .. }
         | Query::Held
         | Query::ToRecode { .. } => USERS,
-        Query::ClusterMap { .. } => Roles::ALL,
+        // Nothing but numbers of the map.
+        Query::ClusterMap { .. } | Query::UnusedGroups => Roles::ALL,
         Query::Trust => Roles::METADATA,
     }
 }

@@ -292,6 +292,23 @@ fn readers_and_writers_go_on_while_compaction_moves_and_removes() {
 }
 
 #[test]
+fn a_delete_that_nobody_waits_for_any_more_is_left_out() {
+    explore(50, || {
+        let running = open(&SimulatedDisk::new(1));
+        append(&running.queue, 1, true).expect("appended");
+        let (answer, answered) = oneshot::channel();
+        drop(answered);
+        let kind = JobKind::Delete { extents: vec![extent(1)] };
+        running.queue.push(Job { kind, answer, permit: None }).map_err(drop).expect("taken");
+        ask(&running.queue, JobKind::Sync).expect("synced");
+        check(&running.shared, 1).expect("who asked has decided otherwise by now");
+        ask(&running.queue, JobKind::Delete { extents: vec![extent(1)] }).expect("deleted");
+        assert!(check(&running.shared, 1).is_err());
+        running.end(false);
+    });
+}
+
+#[test]
 fn a_queue_that_closes_answers_or_refuses_every_job() {
     explore(300, || {
         let disk = SimulatedDisk::new(1);

@@ -345,7 +345,7 @@ impl Store {
     }
 
     /// Waits for the disk as long as it answers anything. What it was asked may still take effect
-    /// after this has given up, as after a lost answer.
+    /// after this has given up, as after a lost answer; but a delete that wasn't begun by then never is.
     async fn unless_stalled<T>(&self, work: impl Future<Output = T>) -> Result<T, ShardError> {
         let mut work = std::pin::pin!(work);
         loop {

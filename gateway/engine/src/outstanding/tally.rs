@@ -320,7 +320,13 @@ mod tests {
         // With its slot on the way the same bytes are to be rebuilt.
         map.disks[2].state = DiskState::Out;
         let (to, since) = (DiskId(7), Timestamp(3));
-        map.pgs[0].moves.push(SlotMove { slot: 2, to, reason: MoveReason::Lost, since });
+        map.pgs[0].moves.push(SlotMove {
+            slot: 2,
+            to,
+            reason: MoveReason::Lost,
+            since,
+            fault: None,
+        });
         let outlook = Outlook::new(&map, &BTreeSet::new());
         assert_eq!(outlook.lost_slots, LostSlots { moving: 1, in_line: 0, homeless: 0 });
         let mut moving = OutstandingSums::default();

@@ -3,9 +3,10 @@
 //! In: the cluster map, with the moves that are under way. Out: the slots' shards on their new disks,
 //! read back there, and the commands that begin and end moves.
 //!
-//! [`plan`] decides what begins, and what is given up; [`slot`] puts one slot's shards on its new disk,
-//! in batches ([`batch`]) of shards copied from the old one or rebuilt from the others ([`source`]);
-//! [`strays`] deletes what moves left behind, of which [`deletions`] keeps note; [`run`] keeps a few moves under way.
+//! [`steer`] has moves begun and given up, which [`plan`] decides; one gateway does that. [`carry`] has
+//! those carried out that go to nodes whose lease the gateway has: [`slot`] puts one slot's shards on
+//! its new disk, in batches ([`batch`]) of shards copied from the old one or rebuilt from the others
+//! ([`source`]). [`strays`] deletes what moves left behind.
 //!
 //! What always holds: the old disk's shards count until the metadata has given the slot to the new disk,
 //! and that it does only when nothing is missing there (I-12). A shard is deleted from a disk that has
@@ -13,11 +14,11 @@
 //! its extent has no owner (I-9).
 
 mod batch;
-mod deletions;
+mod carry;
 mod plan;
-mod run;
 mod slot;
 mod source;
+mod steer;
 mod strays;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,15 +29,17 @@ use model::ids::{DiskId, PgId};
 use model::moves::Move;
 use tokio::sync::Notify;
 
-use deletions::Deletions;
+pub(crate) use carry::run as carry;
 pub use plan::PauseReason;
-pub(crate) use run::run;
+pub(crate) use steer::run as steer;
 
 /// What rebalancing shares with the rest of the engine.
 #[derive(Default)]
 pub(crate) struct RebalanceDesk {
     /// Something may have changed what is to move.
     wake: Notify,
+    /// Moves were begun.
+    carry: Notify,
     slots: AtomicU64,
     cancelled: AtomicU64,
     extents: AtomicU64,
@@ -49,7 +52,6 @@ pub(crate) struct RebalanceDesk {
     under_way: Mutex<BTreeMap<(PgId, u8), MoveProgress>>,
     paused: Mutex<Option<PauseReason>>,
     places_of_strays: Mutex<BTreeSet<(DiskId, PgId)>>,
-    deletions: Deletions,
 }
 
 /// How far a move is.
@@ -139,6 +141,10 @@ impl RebalanceDesk {
     /// Nothing is worked on here any more.
     fn forget(&self) {
         self.moves().clear();
+    }
+
+    /// Nothing is decided here any more.
+    fn hand_over(&self) {
         metrics::gauge!("drystone_moves_under_way").set(0.0);
         metrics::gauge!("drystone_stray_groups").set(0.0);
         self.set_paused(None);

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use model::cluster_map::{ClusterMap, Disk, DiskState, Pg};
 use model::ids::{DiskId, PgId};
-use model::moves::{MOVES_MAX, Move, MoveReason, SlotMove};
+use model::moves::{MOVES_MAX, Move, MoveFault, MoveReason, SlotMove};
 use model::placement::{Limits, plan_moves};
 use model::time::Timestamp;
 
@@ -15,7 +15,7 @@ use model::time::Timestamp;
 pub(super) const LOST_AT_ONCE: usize = 16;
 
 /// Other moves that are under way at once: each closes a group that could take writes.
-pub(super) const OTHERS_AT_ONCE: usize = 4;
+pub(super) const OTHERS_AT_ONCE: usize = 8;
 
 /// Why nothing is begun but the rebuilding of what is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,12 +62,29 @@ impl PauseReason {
     }
 }
 
+/// A slot of a group.
+pub(super) type Slot = (PgId, u8);
+
 /// A move under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Begun {
     pub(super) what: Move,
     /// When it was begun: its name, as no two moves begin at the same time.
     pub(super) since: Timestamp,
+    /// What it keeps failing by.
+    pub(super) fault: Option<MoveFault>,
+}
+
+impl Begun {
+    /// What moves.
+    pub(super) const fn slot(&self) -> Slot {
+        (self.what.pg, self.what.slot)
+    }
+
+    /// Whether it is the move of a slot that was begun then.
+    pub(super) fn is(&self, slot: Slot, since: Timestamp) -> bool {
+        (self.slot(), self.since) == (slot, since)
+    }
 }
 
 /// What is not begun for a while, though the planner would.
@@ -76,7 +93,7 @@ pub(super) struct Shunned {
     /// Disks that didn't take what was moved to them.
     pub(super) targets: BTreeSet<DiskId>,
     /// Slots of which something could neither be read nor rebuilt.
-    pub(super) slots: BTreeSet<(PgId, u8)>,
+    pub(super) slots: BTreeSet<Slot>,
     /// Disks with left-over shards of a group that are to be deleted soon. If another slot of the group
     /// moved there, they never could be; where there is no hurry it is waited for.
     pub(super) strays: BTreeSet<(DiskId, PgId)>,
@@ -99,8 +116,8 @@ pub(super) struct Steps {
 pub(super) fn under_way(map: &ClusterMap) -> Vec<Begun> {
     let of = |pg: &Pg, begun: &SlotMove| {
         let from = pg.disks.get(usize::from(begun.slot))?;
-        let SlotMove { slot, to, reason, since } = *begun;
-        Some(Begun { what: Move { pg: pg.id, slot, from: *from, to, reason }, since })
+        let SlotMove { slot, to, reason, since, fault } = *begun;
+        Some(Begun { what: Move { pg: pg.id, slot, from: *from, to, reason }, since, fault })
     };
     let mut all: Vec<Begun> = map
         .pgs
@@ -115,7 +132,8 @@ pub(super) fn under_way(map: &ClusterMap) -> Vec<Begun> {
 pub(super) fn steps(map: &ClusterMap, shunned: &Shunned) -> Steps {
     let mut steps = Steps::default();
     let begun = under_way(map);
-    steps.cancel = begun.iter().filter(|begun| is_obsolete(map, &begun.what)).copied().collect();
+    let ends = |begun: &&Begun| begun.fault.is_some() || is_obsolete(map, &begun.what);
+    steps.cancel = begun.iter().filter(ends).copied().collect();
     let stays = |begun: &&Begun| !steps.cancel.contains(begun);
     let count = |lost: bool| {
         let is_kind = |begun: &&Begun| (begun.what.reason == MoveReason::Lost) == lost;
@@ -179,7 +197,7 @@ fn pause(map: &ClusterMap, is_rebuilding: bool) -> Option<PauseReason> {
 
 /// Whether a move has lost its reason, or its new disk. What was copied is found again if the same
 /// move is begun once more, and is deleted otherwise.
-fn is_obsolete(map: &ClusterMap, begun: &Move) -> bool {
+pub(super) fn is_obsolete(map: &ClusterMap, begun: &Move) -> bool {
     let from = map.disk(begun.from);
     let is_out = from.is_none_or(|disk| disk.state == DiskState::Out);
     let takes = map
@@ -207,7 +225,7 @@ mod tests {
         let mut fourth = map.disks[2].clone();
         (fourth.id, fourth.uuid.0[0]) = (DiskId(3), 9);
         map.disks.push(fourth);
-        let begun = SlotMove { slot: 1, to: DiskId(3), reason, since: Timestamp(7) };
+        let begun = SlotMove { slot: 1, to: DiskId(3), reason, since: Timestamp(7), fault: None };
         map.pgs[0].moves.push(begun);
         map
     }
@@ -222,6 +240,11 @@ mod tests {
             map.upkeep.is_paused = true;
             assert_eq!(obsolete(&map), 1);
         }
+        let mut map = map_with(MoveReason::Lost);
+        state(&mut map, 1, DiskState::Out);
+        assert_eq!(obsolete(&map), 0);
+        map.pgs[0].moves[0].fault = Some(MoveFault::Target);
+        assert_eq!(obsolete(&map), 1, "it keeps failing");
         let mut map = map_with(MoveReason::Drain);
         assert_eq!(obsolete(&map), 1, "nobody wants it empty");
         map.disks[1].standing.is_draining = true;

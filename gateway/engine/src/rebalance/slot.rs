@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
@@ -44,8 +45,8 @@ const EXTENTS_PER_COMMAND: usize = 512;
 pub(super) struct SlotTask {
     pub(super) shared: Arc<Shared>,
     pub(super) begun: Begun,
-    /// This gateway has not worked on it before.
-    pub(super) is_first: bool,
+    /// When this gateway first saw it.
+    pub(super) seen: Duration,
 }
 
 /// What became of the extents of a batch.
@@ -84,6 +85,9 @@ impl SlotTask {
             return Err(MoveFailure::SourcesOutOfReach);
         }
         for _ in 0..ROUNDS_MAX {
+            if self.end(&lost).await? {
+                return Ok(());
+            }
             // What was committed since the move began lacks the slot, by the tables.
             let known = lost.clone();
             let is_new =
@@ -91,27 +95,25 @@ impl SlotTask {
             if !self.pass(&mut lost, is_new).await?.is_empty() {
                 return Err(MoveFailure::SourcesOutOfReach);
             }
-            if self.end(&lost).await? {
-                return Ok(());
-            }
         }
         Err(MoveFailure::SourcesOutOfReach)
     }
 
-    /// What the new disk has of the group already is left over from an earlier move, and somebody may
-    /// have asked for its deletion just before this one was begun: by the end of this no such request
-    /// is on its way any more.
+    /// What the new disk has of the group already may be left over from an earlier move, and somebody
+    /// may have asked for its deletion just before this one was begun: by the end of this no such
+    /// request is on its way any more, as each has run its course so long after its map was looked at.
     async fn wait_for_deletions(&self) -> Result<(), MoveFailure> {
-        if !self.is_first {
-            return Ok(());
-        }
         let Move { pg, to, .. } = self.begun.what;
         let (shared, options) = (&self.shared, &self.shared.options);
         let request = ShardRequest::Inventory { disk: to, pg, after: None, limit: 1 };
         match shared.door.call(to, request, options.read_deadline).await {
             Ok(ShardResponse::Inventory(found)) if found.is_empty() => Ok(()),
             Ok(ShardResponse::Inventory(_)) => {
-                shared.rebalance.deletions.over(shared, to, pg).await;
+                let over = self.seen + options.delete_deadline;
+                let now = shared.clock.monotonic();
+                if let Some(wait) = over.checked_sub(now).filter(|wait| !wait.is_zero()) {
+                    shared.clock.sleep(wait).await;
+                }
                 Ok(())
             }
             _ => Err(MoveFailure::TargetFailed),
@@ -121,7 +123,7 @@ impl SlotTask {
     /// Tells the metadata that the move is done; whether it agrees that nothing is missing.
     async fn end(&self, lost: &BTreeSet<ExtentId>) -> Result<bool, MoveFailure> {
         let unrecoverable: Vec<ExtentId> = lost.iter().copied().take(UNRECOVERABLE_MAX).collect();
-        let Begun { what: Move { pg, slot, to, .. }, since } = self.begun;
+        let Begun { what: Move { pg, slot, to, .. }, since, .. } = self.begun;
         let end = MoveEnd { pg, slot, to, result: MoveResult::Done { unrecoverable }, since };
         match self.shared.metadata.propose(Command::EndMove(end)).await? {
             Outcome::Refused(Refusal::MoveUnfinished) => Ok(false),
@@ -172,7 +174,7 @@ impl SlotTask {
     /// The newest map, as long as the move is in it.
     async fn map(&self) -> Result<Arc<ClusterMap>, MoveFailure> {
         let map = self.shared.map.get().await?;
-        let Begun { what, since } = self.begun;
+        let Begun { what, since, .. } = self.begun;
         let under_way = map.pg(what.pg).and_then(|pg| pg.move_of(what.slot));
         if under_way.is_none_or(|begun| (begun.to, begun.since) != (what.to, since)) {
             return Err(MoveFailure::Gone);

@@ -1,31 +1,42 @@
 //! Deletes what moves leave behind: shards on disks that have no right to them any more. What the disk
-//! that has the right lost meanwhile is given to it first.
+//! that has the right lost meanwhile is given to it first ([`home`]).
 //!
 //! What always holds: nothing is deleted before it was seen to be left over for a while, so that no
 //! reader goes by a map that has it there; an owned extent's shard goes only when the disk whose slot
-//! it is has just verified all of its shards in that slot (I-12); what may get an owner yet stays (I-9).
+//! it is has just verified all of its shards in that slot (I-12); what may get an owner yet stays, and
+//! so does all while the metadata holds what it doesn't know (I-9): what was collected is told from
+//! what may get an owner by what was known of it before ([`once_owned`]).
 //! A disk that has a slot of the group, or is to get one, is left alone: there a deletion would take
 //! what is its own.
+
+mod home;
+mod once_owned;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use model::checksum::block_checksums;
-use model::cluster_map::{ClusterMap, DiskState, Pg};
-use model::extent::Extent;
+use model::cluster_map::{DiskState, Pg};
+use model::extent::{Extent, SlotSet};
 use model::ids::{DiskId, ExtentId, PgId, ShardId};
 use model::query::{Answer, MetadataError, Query};
-use model::shard::{ShardAppend, ShardRequest, ShardResponse, ShardState};
+use model::shard::{ShardRequest, ShardResponse};
 use model::upkeep::ExtentState;
 
+use super::steer::is_held;
 use crate::engine::Shared;
-use crate::read::read_shard_and_owner;
-use crate::scrub::{extent_states, inventory, lacking, queue_repairs, verify};
-use crate::write::append;
+use crate::scrub::{extent_states, inventory};
+use home::{Batch, LeftOver, cut};
+use once_owned::OnceOwned;
 
 /// How often disks are asked which groups they have shards of.
 const LOOK_INTERVAL: Duration = Duration::from_mins(1);
+
+/// How often it is looked for something that is lost and may be among what is left over.
+const RESCUE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// For so long what is due is cleared before something else has its turn.
+const CLEAR_MAX: Duration = Duration::from_secs(5);
 
 /// Extents that are looked at together.
 const EXTENTS_AT_ONCE: usize = 256;
@@ -36,49 +47,73 @@ const EXTENTS_PER_PAGE: u32 = 1000;
 /// Groups in one page of a disk's list.
 const GROUPS_PER_PAGE: u32 = 10_000;
 
-/// Groups that are cleared in one look: what clears them has looked at the disks not long ago.
-const GROUPS_PER_LOOK: usize = 64;
+/// Extents in one page of the repair queue.
+const LOST_PER_PAGE: u32 = 512;
 
-/// Between two looks while more is to be cleared than one look does.
-const SHORT_PAUSE: Duration = Duration::from_secs(1);
+/// Lost extents that are looked for.
+const LOST_MAX: usize = 10_000;
+
+/// A disk, and a group that it has shards of without a right to.
+type Place = (DiskId, PgId);
 
 /// Looks, and deletes what was left over long enough, until it is dropped.
 pub(super) async fn run(shared: &Shared) {
-    let mut strays = Strays::default();
-    let pause = LOOK_INTERVAL.min(shared.options.stray_grace);
-    loop {
-        let is_more = strays.look(shared).await.unwrap_or_else(|error| {
-            tracing::debug!(%error, "strays are looked for later");
-            false
-        });
-        shared.clock.sleep(if is_more { SHORT_PAUSE.min(pause) } else { pause }).await;
+    let once_owned = OnceOwned::default();
+    tokio::select! {
+        () = look_and_clear(shared, &once_owned) => {}
+        () = once_owned::follow(shared, &once_owned) => {}
     }
 }
 
-/// What may be done with what is left over.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Leave {
-    /// It is given to the disks that lost it.
-    ToBringHome,
-    /// And it is deleted, where they have it.
-    ToDelete,
+async fn look_and_clear(shared: &Shared, once_owned: &OnceOwned) {
+    let mut strays = Strays::new(shared, once_owned);
+    let pause = LOOK_INTERVAL.min(shared.options.stray_grace);
+    loop {
+        let next = shared.clock.monotonic() + pause;
+        if let Err(error) = strays.look().await {
+            tracing::debug!(%error, "strays are looked for later");
+        }
+        loop {
+            let is_more = strays.work().await.unwrap_or_else(|error| {
+                tracing::debug!(%error, "strays are dealt with later");
+                false
+            });
+            let left = next.saturating_sub(shared.clock.monotonic());
+            if !is_more {
+                shared.clock.sleep(RESCUE_INTERVAL.min(left)).await;
+            }
+            if left <= RESCUE_INTERVAL && !is_more || left.is_zero() {
+                break;
+            }
+        }
+    }
 }
 
 /// Left-over shards that were seen.
-#[derive(Debug, Default)]
-struct Strays {
-    /// Disks and the groups that they have shards of without a right to, since when.
-    seen: BTreeMap<(DiskId, PgId), Duration>,
-    /// Those of them where what could be deleted was: what is left may get an owner yet, or is
+struct Strays<'a> {
+    shared: &'a Shared,
+    once_owned: &'a OnceOwned,
+    /// Where they are, since when.
+    seen: BTreeMap<Place, Duration>,
+    /// Those places where what could be deleted was: what is left may get an owner yet, or is
     /// needed, and isn't waited for.
-    tried: BTreeSet<(DiskId, PgId)>,
+    tried: BTreeSet<Place>,
+    /// Where it goes on with a place that takes longer, and behind which extent.
+    rest: Option<(Place, ExtentId)>,
+    /// Lost extents that were looked for at places, and the slots that they lacked.
+    sought: BTreeMap<(Place, ExtentId), SlotSet>,
 }
 
-impl Strays {
-    /// Looks at all disks and clears what is due; whether more is than was cleared.
-    async fn look(&mut self, shared: &Shared) -> Result<bool, MetadataError> {
+impl<'a> Strays<'a> {
+    fn new(shared: &'a Shared, once_owned: &'a OnceOwned) -> Self {
+        let (seen, tried) = (BTreeMap::new(), BTreeSet::new());
+        Self { shared, once_owned, seen, tried, rest: None, sought: BTreeMap::new() }
+    }
+
+    /// Asks all disks what they have.
+    async fn look(&mut self) -> Result<(), MetadataError> {
+        let shared = self.shared;
         let now = shared.clock.monotonic();
-        let grace = shared.options.stray_grace;
         let map = shared.map.refresh().await?;
         let mut found = BTreeSet::new();
         for disk in map.disks.iter().filter(|disk| is_reachable(disk.state)) {
@@ -94,25 +129,156 @@ impl Strays {
         shared.rebalance.set_places_of_strays(found.difference(&self.tried).copied().collect());
         metrics::gauge!("drystone_stray_groups").set(found.len() as f64);
         self.seen.retain(|place, _| found.contains(place));
-        if found.iter().any(|place| !self.seen.contains_key(place)) && is_any_lost(shared).await? {
-            // What nobody else has may be there: that can't wait.
-            for (disk, pg) in found.iter().filter(|place| !self.seen.contains_key(place)) {
-                clear(shared, *disk, *pg, Leave::ToBringHome).await?;
-            }
-        }
+        let groups: BTreeSet<PgId> = found.iter().map(|(_, pg)| *pg).collect();
         for place in found {
             self.seen.entry(place).or_insert(now);
         }
-        let due = self.seen.iter().filter(|(_, since)| now.saturating_sub(**since) >= grace);
-        let due: Vec<(DiskId, PgId)> = due.map(|(place, _)| *place).collect();
-        let is_more = due.len() > GROUPS_PER_LOOK;
-        for (disk, pg) in due.into_iter().take(GROUPS_PER_LOOK) {
-            clear(shared, disk, pg, Leave::ToDelete).await?;
-            self.tried.insert((disk, pg));
-            // Looked at again after the grace, if something is left.
-            self.seen.insert((disk, pg), shared.clock.monotonic());
+        // What a map said in between is found on its disk the next time.
+        let just_now = now.saturating_sub(LOOK_INTERVAL);
+        self.once_owned.retain(&groups, just_now);
+        if is_held(shared).await? {
+            // Tables that were put back prove nothing by what they knew before.
+            self.once_owned.forget();
+            return Ok(());
         }
-        Ok(is_more)
+        for pg in groups.into_iter().filter(|pg| !self.once_owned.has_group(*pg)) {
+            self.once_owned.note(shared, pg).await?;
+        }
+        Ok(())
+    }
+
+    /// Does what can be done by the last look; whether more is left than there was time for.
+    async fn work(&mut self) -> Result<bool, MetadataError> {
+        self.rescue().await?;
+        self.clear().await
+    }
+
+    /// What nobody else has may be among what is left over: that can't wait.
+    async fn rescue(&mut self) -> Result<(), MetadataError> {
+        let groups: BTreeSet<PgId> = self.seen.keys().map(|(_, pg)| *pg).collect();
+        let lost = if groups.is_empty() {
+            BTreeMap::new()
+        } else {
+            lost(self.shared, |pg| groups.contains(&pg)).await?
+        };
+        let is_lost = |id: &ExtentId, slots: &SlotSet| lost.get(id) == Some(slots);
+        self.sought.retain(|(_, id), slots| is_lost(id, slots));
+        if lost.is_empty() {
+            return Ok(());
+        }
+        for place in self.seen.keys() {
+            let here = lost.iter().filter(|(id, _)| id.pg == place.1);
+            let news = here.filter(|(id, _)| !self.sought.contains_key(&(*place, **id)));
+            let news: BTreeMap<ExtentId, SlotSet> = news.map(|(id, slots)| (*id, *slots)).collect();
+            if !news.is_empty() && self.bring_home(*place, &news).await? {
+                self.sought.extend(news.into_iter().map(|(id, slots)| ((*place, id), slots)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives what is left over of some extents to the disks that lost it; whether it could be looked
+    /// for.
+    async fn bring_home(
+        &self,
+        (disk, pg): Place,
+        extents: &BTreeMap<ExtentId, SlotSet>,
+    ) -> Result<bool, MetadataError> {
+        let shared = self.shared;
+        let last = extents.keys().next_back().copied();
+        let Some(mut all) = left_over(shared, (disk, pg), None, last).await else {
+            return Ok(false);
+        };
+        all.retain(|(id, _)| extents.contains_key(id));
+        let mut after = None;
+        for batch in all.chunks(EXTENTS_AT_ONCE) {
+            let owned = owned_of(shared, pg, after, batch).await?;
+            after = batch.last().map(|(id, _)| *id);
+            for shards in cut(batch, &owned) {
+                let map = shared.map.refresh().await?;
+                let Some(pg) = map.pg(pg).filter(|pg| !has_right(pg, disk)) else {
+                    return Ok(true);
+                };
+                let batch = Batch { map: &map, pg, disk, owned: &owned, shards };
+                batch.had_elsewhere(shared).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Clears what was seen long enough ago, for a while; whether there is more.
+    async fn clear(&mut self) -> Result<bool, MetadataError> {
+        let (clock, grace) = (&*self.shared.clock, self.shared.options.stray_grace);
+        let until = clock.monotonic() + CLEAR_MAX;
+        loop {
+            let now = clock.monotonic();
+            let is_due = |since: &Duration| now.saturating_sub(*since) >= grace;
+            let begun = self.rest.filter(|(place, _)| self.seen.get(place).is_some_and(is_due));
+            let due = self.seen.iter().filter(|(_, since)| is_due(since));
+            let first = due.min_by_key(|(_, since)| **since).map(|(place, _)| *place);
+            let Some(place) = begun.map(|(place, _)| place).or(first) else { return Ok(false) };
+            if now >= until {
+                return Ok(true);
+            }
+            let after = begun.map(|(_, after)| after);
+            self.rest = self.clear_place(place, after, until).await?.map(|last| (place, last));
+            if self.rest.is_none() {
+                self.tried.insert(place);
+                // Looked at again after the grace, if something is left.
+                self.seen.insert(place, clock.monotonic());
+            }
+        }
+    }
+
+    /// Deals with the shards of a group on a disk that has no right to them. Behind which extent to go
+    /// on, if time was up.
+    async fn clear_place(
+        &self,
+        (disk, pg): Place,
+        mut after: Option<ExtentId>,
+        until: Duration,
+    ) -> Result<Option<ExtentId>, MetadataError> {
+        let shared = self.shared;
+        let Some(all) = left_over(shared, (disk, pg), after, None).await else { return Ok(None) };
+        for batch in all.chunks(EXTENTS_AT_ONCE) {
+            let owned = owned_of(shared, pg, after, batch).await?;
+            for shards in cut(batch, &owned) {
+                let map = shared.map.refresh().await?;
+                let Some(group) = map.pg(pg).filter(|pg| !has_right(pg, disk)) else {
+                    return Ok(None);
+                };
+                let batch = Batch { map: &map, pg: group, disk, owned: &owned, shards };
+                let mut gone = batch.had_elsewhere(shared).await?;
+                let ids: Vec<ExtentId> = shards.iter().map(|(id, _)| *id).collect();
+                gone.extend(self.nobodys(&ids).await?);
+                // After everything else was asked for: while something is held, what the tables call
+                // garbage may be named by what they don't know yet.
+                let may_delete = !is_held(shared).await?;
+                if may_delete && !delete(shared, disk, pg, gone).await? {
+                    return Ok(None);
+                }
+                after = ids.last().copied();
+                // It can wait; clients can't.
+                shared.repair.pace.spend(batch.bytes()).await;
+                if shared.clock.monotonic() >= until {
+                    return Ok(after);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Those of some extents that have no owner and can't get one any more.
+    async fn nobodys(&self, ids: &[ExtentId]) -> Result<Vec<ExtentId>, MetadataError> {
+        let states = extent_states(self.shared, ids).await?;
+        let is_nobodys = |(id, state): &(ExtentId, ExtentState)| match state {
+            // That stays so.
+            ExtentState::Garbage | ExtentState::Ownerless => true,
+            // Its session could name it; but one that was named before was collected meanwhile.
+            ExtentState::InFlight => self.once_owned.contains(*id),
+            ExtentState::Owned | ExtentState::Foreign | ExtentState::Held => false,
+        };
+        Ok(ids.iter().copied().zip(states).filter(is_nobodys).map(|(id, _)| id).collect())
     }
 }
 
@@ -124,12 +290,31 @@ fn has_right(pg: &Pg, disk: DiskId) -> bool {
     pg.disks.contains(&disk) || pg.moves.iter().any(|begun| begun.to == disk)
 }
 
-/// Whether an extent has lost more shards than its parity makes up for.
-async fn is_any_lost(shared: &Shared) -> Result<bool, MetadataError> {
-    match shared.metadata.query(Query::Repairs { after: None, limit: 1 }).await? {
-        // The most endangered ones come first.
-        Answer::Repairs(page) => Ok(page.items.iter().any(|item| item.spare < 0)),
-        _ => Err(MetadataError::Unavailable),
+/// Extents of these groups that have lost more shards than their parity makes up for, and the slots that
+/// they lack.
+async fn lost(
+    shared: &Shared,
+    is_wanted: impl Fn(PgId) -> bool,
+) -> Result<BTreeMap<ExtentId, SlotSet>, MetadataError> {
+    let (mut all, mut after) = (BTreeMap::new(), None);
+    loop {
+        let query = Query::Repairs { after, limit: LOST_PER_PAGE };
+        let Answer::Repairs(page) = shared.metadata.query(query).await? else {
+            return Err(MetadataError::Unavailable);
+        };
+        after = page.next;
+        for item in page.items {
+            // The most endangered ones come first.
+            if item.spare >= 0 || all.len() >= LOST_MAX {
+                return Ok(all);
+            }
+            if is_wanted(item.extent.id.pg) {
+                all.insert(item.extent.id, item.extent.missing);
+            }
+        }
+        if after.is_none() {
+            return Ok(all);
+        }
     }
 }
 
@@ -150,57 +335,44 @@ async fn groups_on(shared: &Shared, disk: DiskId) -> Option<Vec<PgId>> {
     }
 }
 
-/// Deals with the shards of a group on a disk that has no right to them.
-async fn clear(shared: &Shared, disk: DiskId, pg: PgId, leave: Leave) -> Result<(), MetadataError> {
-    let after = ShardId { extent: ExtentId { pg, ..ExtentId::default() }, stripe: 0, slot: 0 };
-    let Ok(all) = inventory(shared, disk, after, None).await else { return Ok(()) };
+/// What a disk has of a group's extents behind one and up to another.
+async fn left_over(
+    shared: &Shared,
+    (disk, pg): Place,
+    after: Option<ExtentId>,
+    until: Option<ExtentId>,
+) -> Option<Vec<LeftOver>> {
+    let after = match after {
+        Some(extent) => ShardId { extent, stripe: u16::MAX, slot: u8::MAX },
+        None => ShardId { extent: ExtentId { pg, ..ExtentId::default() }, stripe: 0, slot: 0 },
+    };
+    let all = inventory(shared, disk, after, until).await.ok()?;
     let mut extents: BTreeMap<ExtentId, BTreeSet<ShardId>> = BTreeMap::new();
     for (id, _) in all {
         extents.entry(id.extent).or_default().insert(id);
     }
-    let extents: Vec<(ExtentId, BTreeSet<ShardId>)> = extents.into_iter().collect();
-    let mut after = None;
-    for batch in extents.chunks(EXTENTS_AT_ONCE) {
-        let map = shared.map.refresh().await?;
-        let Some(group) = map.pg(pg).filter(|pg| !has_right(pg, disk)) else { return Ok(()) };
-        let ids: Vec<ExtentId> = batch.iter().map(|(id, _)| *id).collect();
-        let owned = owned_of(shared, pg, after, &ids).await?;
-        after = ids.last().copied();
-        let strays = Batch { map: &map, pg: group, disk, owned, shards: batch };
-        let mut gone = strays.had_elsewhere(shared).await?;
-        if leave == Leave::ToBringHome {
-            continue;
-        }
-        // Asked for last: what is garbage, or can't get an owner any more, stays so.
-        let states = extent_states(shared, &ids).await?;
-        let nobodys = [ExtentState::Garbage, ExtentState::Ownerless];
-        let nobodys = ids.iter().zip(&states).filter(|(_, state)| nobodys.contains(state));
-        gone.extend(nobodys.map(|(id, _)| *id));
-        if !delete(shared, disk, pg, gone).await? {
-            return Ok(());
-        }
-    }
-    Ok(())
+    Some(extents.into_iter().collect())
 }
 
-/// Those of some extents of a group that have an owner. `ids` ascend, and are behind `after`.
+/// Those of some extents of a group that have an owner. They ascend, and are behind `after`.
 async fn owned_of(
     shared: &Shared,
     pg: PgId,
     mut after: Option<ExtentId>,
-    ids: &[ExtentId],
+    wanted: &[LeftOver],
 ) -> Result<BTreeMap<ExtentId, Extent>, MetadataError> {
     let mut owned = BTreeMap::new();
-    let Some(last) = ids.last() else { return Ok(owned) };
+    let Some((last, _)) = wanted.last() else { return Ok(owned) };
     loop {
         let query = Query::Extents { pg, after, limit: EXTENTS_PER_PAGE };
         let Answer::Extents(page) = shared.metadata.query(query).await? else {
             return Err(MetadataError::Unavailable);
         };
-        let wanted = |extent: &Extent| ids.binary_search(&extent.id).is_ok();
+        let is_wanted =
+            |extent: &Extent| wanted.binary_search_by_key(&extent.id, |(id, _)| *id).is_ok();
         let entries = page.extents.into_iter().filter(|entry| entry.is_owned);
         owned.extend(
-            entries.map(|entry| entry.extent).filter(wanted).map(|extent| (extent.id, extent)),
+            entries.map(|entry| entry.extent).filter(is_wanted).map(|extent| (extent.id, extent)),
         );
         after = page.next;
         if after.is_none_or(|after| after >= *last) {
@@ -209,108 +381,11 @@ async fn owned_of(
     }
 }
 
-/// Some extents that a disk has shards of without a right to.
-struct Batch<'a> {
-    map: &'a ClusterMap,
-    pg: &'a Pg,
-    disk: DiskId,
-    owned: BTreeMap<ExtentId, Extent>,
-    shards: &'a [(ExtentId, BTreeSet<ShardId>)],
-}
-
-impl Batch<'_> {
-    /// Of those that have an owner the extents whose shards the disks of their slots have just
-    /// verified. What they lack is given to them and queued for repair, which sees whether it came;
-    /// until then it stays here, too.
-    async fn had_elsewhere(&self, shared: &Shared) -> Result<BTreeSet<ExtentId>, MetadataError> {
-        let mut wanted: BTreeMap<DiskId, BTreeSet<ShardId>> = BTreeMap::new();
-        let mut doubtful: BTreeSet<ExtentId> = BTreeSet::new();
-        for (extent, shard) in self.placed() {
-            match self.pg.disks.get(usize::from(shard.slot)) {
-                Some(disk) if self.map.disk(*disk).is_some_and(|disk| is_reachable(disk.state)) => {
-                    wanted.entry(*disk).or_default().insert(shard);
-                }
-                Some(_) | None => {
-                    doubtful.insert(extent.id);
-                }
-            }
-        }
-        let mut missing = Vec::new();
-        for (disk, shards) in wanted {
-            let extents: BTreeSet<ExtentId> = shards.iter().map(|shard| shard.extent).collect();
-            match verify(shared, disk, extents.iter().copied().collect()).await {
-                Ok(found) => {
-                    let is_sound = |(id, state): (ShardId, ShardState)| {
-                        (state == ShardState::Sound).then_some(id)
-                    };
-                    let sound: BTreeSet<ShardId> = found.into_iter().filter_map(is_sound).collect();
-                    missing.extend(shards.difference(&sound).map(|id| (disk, *id)));
-                }
-                Err(failure) => {
-                    tracing::debug!(%disk, ?failure, "a disk doesn't verify its shards");
-                    doubtful.extend(extents);
-                }
-            }
-        }
-        for (home, shard) in &missing {
-            self.bring_home(shared, *home, *shard).await;
-        }
-        let slots = missing.iter().map(|(_, id)| (id.extent, id.slot));
-        queue_repairs(shared, &lacking(slots.clone())).await?;
-        doubtful.extend(slots.map(|(extent, _)| extent));
-        Ok(self.owned.keys().filter(|extent| !doubtful.contains(extent)).copied().collect())
-    }
-
-    /// Shards that have a place. One that has none, as its writer sent the stripe elsewhere in the
-    /// end, is missed by nobody.
-    fn placed(&self) -> impl Iterator<Item = (&Extent, ShardId)> {
-        self.shards.iter().flat_map(|(id, shards)| {
-            let extent = self.owned.get(id);
-            shards.iter().filter_map(move |shard| {
-                let extent = extent?;
-                let geometry = extent.stripe_geometry(shard.stripe)?;
-                geometry.uses_slot(shard.slot).then_some((extent, *shard))
-            })
-        })
-    }
-
-    /// Gives a shard to the disk that should have it. If that fails, repair goes on with what else
-    /// there is.
-    async fn bring_home(&self, shared: &Shared, home: DiskId, id: ShardId) {
-        let Some(extent) = self.owned.get(&id.extent) else { return };
-        let Some(geometry) = extent.stripe_geometry(id.stripe) else { return };
-        if self.map.disk(home).is_none_or(|disk| disk.state != DiskState::Up) {
-            return;
-        }
-        let bytes = geometry.stored_bytes(id.slot);
-        let (clock, patience) = (&*shared.clock, shared.options.budget_wait);
-        let permit = shared.repair.budget.acquire(u64::from(bytes), clock, patience).await;
-        let Some(_permit) = permit else { return };
-        let Ok((piece, owner)) = read_shard_and_owner(shared, self.disk, id, bytes, 0..bytes).await
-        else {
-            return;
-        };
-        let shard = ShardAppend {
-            id,
-            coding: extent.coding,
-            stripe_bytes: extent.stripe_bytes(id.stripe),
-            checksums: block_checksums(id, &piece.bytes).into(),
-            payload: piece.bytes,
-            owner,
-        };
-        let (_, _, appended) = append(shared, home, shard, true).await;
-        if appended.is_ok() {
-            shared.rebalance.brought_home.fetch_add(1, Ordering::Relaxed);
-            metrics::counter!("drystone_strays_brought_home_total").increment(1);
-        }
-    }
-}
-
 /// Deletes what extents have on a disk, unless a move to it has begun: that would count on it. Whether
 /// the disk may be looked at further.
 ///
-/// The request is given up well before it could meet a move that begins after this has looked, which
-/// waits until it is answered, or has run its course, before it counts on what is there.
+/// The request has run its course at most the deadline of deletions after the map was asked for. Whoever
+/// carries a move out that begins later waits for so long before it counts on what is there.
 async fn delete(
     shared: &Shared,
     disk: DiskId,
@@ -321,24 +396,16 @@ async fn delete(
         return Ok(true);
     }
     let asked = shared.clock.monotonic();
-    // Before the map is looked at: who begins a move after that sees it.
-    let deletions = &shared.rebalance.deletions;
-    deletions.begun(disk, pg, asked);
     let map = shared.map.refresh().await?;
-    if map.pg(pg).is_none_or(|pg| has_right(pg, disk)) {
-        deletions.answered(disk, pg);
-        return Ok(false);
-    }
     let half = shared.options.delete_deadline / 2;
-    if shared.clock.monotonic().saturating_sub(asked) > half {
-        deletions.answered(disk, pg);
+    let is_late = shared.clock.monotonic().saturating_sub(asked) > half;
+    if is_late || map.pg(pg).is_none_or(|pg| has_right(pg, disk)) {
         return Ok(false);
     }
     let count = extents.len() as u64;
     let request = ShardRequest::Delete { disk, extents: extents.into_iter().collect() };
     match shared.door.call(disk, request, half).await {
         Ok(_) => {
-            deletions.answered(disk, pg);
             shared.rebalance.strays.fetch_add(count, Ordering::Relaxed);
             metrics::counter!("drystone_strays_deleted_total").increment(count);
             Ok(true)

@@ -4,14 +4,16 @@
 //! metadata forgets the order when a whole pass found nothing to do.
 //!
 //! [`plan`] decides when to wait and what goes into one step; [`object`] recodes one object; [`run`] works
-//! off the orders, object by object.
+//! off the orders, object by object; [`rest`] remembers which of them can't be carried out for now.
 //!
 //! What always holds: an object is readable at every moment, and by whoever began to read it before;
 //! what takes the place of an extent is whole on stable storage, with all of its shards, before the
-//! metadata hears of it (I-12); nothing is recoded while redundancy is short anywhere.
+//! metadata hears of it (I-12); nothing is recoded while redundancy is short anywhere: no object, and no
+//! step of a large one, is begun by a map that says so.
 
 mod object;
 mod plan;
+mod rest;
 mod run;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -115,6 +117,9 @@ pub(crate) enum RecodeFailure {
     /// The metadata says no.
     #[error("the metadata refuses it")]
     Refused,
+    /// Nothing is to be recoded for now. It isn't a failure; what is left of it is done later.
+    #[error("recoding waits")]
+    Paused(RecodePause),
 }
 
 impl RecodeFailure {
@@ -127,6 +132,7 @@ impl RecodeFailure {
             Self::NoOwner => "no-owner",
             Self::Unavailable => "unavailable",
             Self::Refused => "refused",
+            Self::Paused(_) => "paused",
         }
     }
 }

@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use model::class::{RecodeObject, RecodeOrder, RecodedPart};
+use model::cluster_map::ClusterMap;
 use model::coding::Coding;
 use model::command::{Command, Outcome, Refusal};
 use model::extent::Extent;
@@ -21,7 +22,7 @@ use model::record::RecoveryRecord;
 use model::version::{ObjectHeaders, Part, Parts, Version};
 
 use super::RecodeFailure;
-use super::plan::steps;
+use super::plan::{pause, steps};
 use crate::engine::Shared;
 use crate::read::{ObjectReader, read_shard_and_owner};
 use crate::recover::{read_record, write_record};
@@ -44,7 +45,7 @@ pub(super) async fn recode_object(
     bucket: &BucketName,
     key: &ObjectKey,
 ) -> Result<Option<u64>, RecodeFailure> {
-    let map = shared.map.get().await?;
+    let map = may_go_on(shared).await?;
     let Some((mut version, mut parts)) = find(shared, bucket, key).await? else {
         return Ok(None);
     };
@@ -63,9 +64,19 @@ pub(super) async fn recode_object(
         task.relabel(&version).await?;
     }
     for step in steps {
+        may_go_on(shared).await?;
         task.step(&mut version, &mut parts, step).await?;
     }
     Ok(Some(version.size))
+}
+
+/// The newest map, unless it says that nothing is to be recoded now.
+async fn may_go_on(shared: &Shared) -> Result<Arc<ClusterMap>, RecodeFailure> {
+    let map = shared.map.get().await?;
+    match pause(&map) {
+        Some(reason) => Err(RecodeFailure::Paused(reason)),
+        None => Ok(map),
+    }
 }
 
 impl Task<'_> {

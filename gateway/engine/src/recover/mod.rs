@@ -2,21 +2,25 @@
 //! again by what lies on the disks.
 //!
 //! In: the inventories of all disks, and the owners that are sealed into their shards. Out: objects,
-//! adopted by the metadata, and a report of what could not be. [`scan`] finds the extents, [`plan`]
-//! puts bodies together, [`records`] reads what owners can't tell, [`run`] has it all adopted.
+//! adopted by the metadata, and a report of what could not be. [`groups`] and [`settle`] find the groups
+//! and the slots that moved, [`scan`] the extents; [`home`] puts shards where they are looked for,
+//! [`plan`] puts bodies together, [`records`] reads what owners can't tell, [`run`] has it all adopted.
 //!
-//! What always holds: only extents of held sessions that the tables don't know are touched; only whole
-//! bodies are adopted, whose every byte was read and verified, or that a record names; nothing is
-//! deleted. Carried out again, it goes on with what is left.
+//! What always holds: only extents of held sessions that the tables don't know are adopted; only whole
+//! bodies, whose every byte was read and verified, or that a record names; nothing is deleted. Carried
+//! out again, it goes on with what is left.
 //!
 //! What can't be known: an object that was deleted or overwritten shortly before comes back, while its
 //! shards are there; a body that was finished and refused, or whose client never heard of it, too.
 
+mod groups;
+mod home;
 mod plan;
 mod records;
 mod report;
 mod run;
 mod scan;
+mod settle;
 
 use std::sync::Arc;
 

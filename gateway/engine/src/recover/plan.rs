@@ -27,6 +27,8 @@ pub(super) struct Found {
     /// Bytes of the last of them.
     pub(super) last_stripe_bytes: u32,
     pub(super) owner: FoundOwner,
+    /// The epoch of the map by which its slots are told; 0 while a release doesn't know that.
+    pub(super) epoch: u64,
 }
 
 /// What its owner says, without what is only needed in the end.
@@ -247,8 +249,9 @@ impl Found {
             return None;
         }
         let missing = SlotSet::default();
-        // Which map its writer went by isn't known: slots that ever moved are looked at again.
-        let mut extent = Extent { id: self.id, coding: self.coding, length, missing, epoch: 0 };
+        // Which map its writer went by isn't known, but by which it was found.
+        let (id, coding, epoch) = (self.id, self.coding, self.epoch);
+        let mut extent = Extent { id, coding, length, missing, epoch };
         if !extent.is_valid() {
             return None;
         }

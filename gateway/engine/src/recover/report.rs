@@ -41,8 +41,9 @@ impl RecoverPhase {
 pub enum RecoverProblem {
     /// A disk couldn't be listed: what only it knows is missing.
     DiskUnreached(DiskId),
-    /// A disk has held shards of a group that isn't on it: they aren't found, and are deleted once
-    /// nothing is held any more.
+    /// A disk has held shards of slots that are on other disks, and those didn't take them: they
+    /// aren't found, and are deleted once nothing is held any more. Carried out again when the disks
+    /// take shards, the recovery finds them.
     Misplaced {
         /// The disk.
         disk: DiskId,
@@ -112,6 +113,10 @@ pub struct RecoverFigures {
     pub phase: RecoverPhase,
     /// Placement groups that were found again.
     pub groups: u64,
+    /// Slots that moved after the tables were written down, and are where they were found.
+    pub settled_slots: u64,
+    /// Shards that were given to the disk of their slot.
+    pub brought_home: u64,
     /// Shards that lie where no slot of theirs is.
     pub misplaced_shards: u64,
     /// Extents on the disks, of held sessions.

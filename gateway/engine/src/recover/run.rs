@@ -1,4 +1,4 @@
-//! Carries out a recovery: groups, extents, bodies, adoption.
+//! Carries out a recovery: extents, bodies, adoption.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -7,10 +7,9 @@ use futures_util::{TryStreamExt as _, stream};
 use model::cluster_map::ClusterMap;
 use model::command::{Command, Outcome, PutPart, Refusal};
 use model::extent::{Extent, SlotSet};
-use model::ids::{DiskId, ExtentId, ManifestId, UploadId};
+use model::ids::{ExtentId, ManifestId, UploadId};
 use model::names::{BucketName, ObjectKey};
 use model::query::{Answer, MetadataError, ObjectFound, PlanWanted, PlannedExtent, Query};
-use model::rebuild::rebuild_pgs;
 use model::record::{RECORD_BYTES_MAX, RecoveryRecord};
 use model::recovery::{AdoptObject, Held};
 use model::time::Timestamp;
@@ -18,6 +17,8 @@ use model::upkeep::ExtentState;
 use model::version::{ETag, ObjectHeaders, Part, Parts, Version};
 use tokio::sync::watch;
 
+use super::groups::adopt_groups;
+use super::home::Carrier;
 use super::plan::{Body, Found, Place, Plan, plan};
 use super::records::read_record;
 use super::report::{RecoverMeter, RecoverPhase, RecoverProblem};
@@ -56,13 +57,15 @@ async fn recover(
     meter: &RecoverMeter,
 ) -> Result<(), RecoverError> {
     let held = held(shared).await?;
-    adopt_groups(shared, request, &held, meter).await?;
+    let pace = Pace::new(Arc::clone(&shared.clock), request.bytes_per_second);
+    adopt_groups(shared, request, &held, meter, &pace).await?;
     meter.change(|figures| figures.phase = RecoverPhase::Scan);
     let map = shared.map.refresh().await?;
-    let mut scan = Scan::new(shared, &map, meter);
+    let mut scan = Scan::new(Carrier { shared, map: &map, held: &held, meter, pace: &pace });
+    scan.list_groups(&request.lost_disks).await;
     let mut found = Vec::new();
     for pg in &map.pgs {
-        found.extend(scan.unknown_extents(pg, &held).await?);
+        found.extend(scan.unknown_extents(pg).await?);
     }
     let by_id = found.iter().map(|extent| (extent.id, extent.clone())).collect();
     let plan = plan(found);
@@ -72,7 +75,6 @@ async fn recover(
         figures.bodies = (plan.objects.len() + plan.records.len() + parts) as u64;
         figures.superseded = plan.superseded;
     });
-    let pace = Pace::new(Arc::clone(&shared.clock), request.bytes_per_second);
     let adoption = Adoption { shared, request, meter, map: &map, pace: &pace, by_id };
     adoption.all(plan).await?;
     meter.change(|figures| figures.phase = RecoverPhase::Done);
@@ -85,56 +87,6 @@ async fn held(shared: &Shared) -> Result<Held, RecoverError> {
         Answer::Held(None) => Err(RecoverError::NothingHeld),
         _ => Err(MetadataError::Unavailable.into()),
     }
-}
-
-/// Has the groups adopted that the map lacks and disks have shards of: once, with all there are.
-async fn adopt_groups(
-    shared: &Shared,
-    request: &RecoverRequest,
-    held: &Held,
-    meter: &RecoverMeter,
-) -> Result<(), RecoverError> {
-    if held.has_pgs {
-        return Ok(());
-    }
-    let map = shared.map.refresh().await?;
-    check_disks(&map, request, held)?;
-    let scan = Scan::new(shared, &map, meter);
-    let findings =
-        scan.unknown_groups(&request.lost_disks, held).await.map_err(RecoverError::DiskAway)?;
-    let rebuilt = rebuild_pgs(&map, &findings);
-    meter.change(|figures| {
-        figures.groups = rebuilt.pgs.len() as u64;
-        figures.misplaced_shards +=
-            rebuilt.misplaced.iter().map(|finding| finding.shards).sum::<u64>();
-    });
-    match shared.metadata.propose(Command::AdoptPgs { pgs: rebuilt.pgs }).await? {
-        Outcome::Done => Ok(()),
-        Outcome::Refused(refusal) => Err(RecoverError::Refused(refusal)),
-        _ => Err(MetadataError::Unavailable.into()),
-    }
-}
-
-/// Refuses to settle the groups while a disk may come back that the map lacks: what only it knows
-/// would be placed elsewhere for ever. Disks are numbered from 1 without gaps, and what nothing
-/// knows has the highest numbers: so, without a backup, the order must say how many there were.
-fn check_disks(
-    map: &ClusterMap,
-    request: &RecoverRequest,
-    held: &Held,
-) -> Result<(), RecoverError> {
-    // Those that were made since have numbers above those that may come back.
-    let returned = map.disks.iter().map(|disk| disk.id).filter(|disk| *disk <= held.disks);
-    let expected = match (request.disks, held.from_shards) {
-        (Some(disks), true) => disks.max(returned.max().map_or(0, |disk| disk.0)),
-        (None, true) => return Err(RecoverError::DisksNotTold),
-        // A backup knows its disks; an earlier restore may have left a gap in their numbers.
-        (disks, false) => disks.unwrap_or(0),
-    };
-    let away = (1..=expected)
-        .map(DiskId)
-        .find(|disk| map.disk(*disk).is_none() && !request.lost_disks.contains(disk));
-    away.map_or(Ok(()), |disk| Err(RecoverError::DiskUnknown(disk)))
 }
 
 /// Adoption under way.
@@ -253,11 +205,25 @@ impl Adoption<'_> {
             modified: body.started,
             record: None,
         };
-        if self.adopt(adopt).await? && headers.is_none() {
+        let place = (adopt.bucket.clone(), adopt.key.clone());
+        if self.adopt(adopt).await? && headers.is_none() && !self.has_headers(place).await? {
             let Place { bucket, key } = body.place;
             self.meter.problem(RecoverProblem::WithoutHeaders { bucket, key });
         }
         Ok(())
+    }
+
+    /// Whether an object has headers: one that the tables knew elsewhere keeps its own.
+    async fn has_headers(
+        &self,
+        (bucket, key): (BucketName, ObjectKey),
+    ) -> Result<bool, MetadataError> {
+        let query = Query::Object { bucket, key, plan: PlanWanted::Nothing };
+        let Answer::Object(found) = self.shared.metadata.query(query).await? else {
+            return Ok(false);
+        };
+        let headers = ObjectHeaders { class: None, ..found.version.headers };
+        Ok(headers != ObjectHeaders::default())
     }
 
     /// The headers that the owner of the first extent has.

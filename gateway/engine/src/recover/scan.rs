@@ -1,5 +1,5 @@
-//! Finds what lies on the disks: placement groups that the map lacks, and extents that the tables
-//! don't know, with their owners.
+//! Finds what lies on the disks: placement groups that the map lacks, slots that moved, and extents
+//! that the tables don't know, with their owners.
 //!
 //! In: the cluster map, and what is held. Out: findings. What can't be asked for is told as such, and
 //! never taken for not being there by anything that deletes.
@@ -11,16 +11,19 @@ use model::cluster_map::{ClusterMap, DiskState, Pg};
 use model::coding::StripeGeometry;
 use model::extent::SlotSet;
 use model::ids::{DiskId, ExtentId, PgId, SessionId, ShardId};
+use model::level::MOVING;
 use model::limits::EXTENT_STRIPES_MAX;
 use model::owner::Owner;
 use model::query::MetadataError;
-use model::rebuild::Finding;
-use model::recovery::Held;
+use model::rebuild::{Finding, SlotFound};
 use model::shard::{ShardBlocks, ShardRead, ShardRequest, ShardResponse};
 use model::upkeep::ExtentState;
 
+use super::RecoverError;
+use super::home::{Away, Carrier, GroupShards};
 use super::plan::{BodyName, Found, FoundOwner, Place};
-use super::report::{RecoverMeter, RecoverProblem};
+use super::report::RecoverProblem;
+use super::settle::moved_slots;
 use crate::engine::Shared;
 use crate::scrub::{extent_states, inventory};
 use crate::shard_door::ShardFailure;
@@ -39,103 +42,112 @@ struct Lying {
 
 /// A scan under way.
 pub(super) struct Scan<'a> {
-    pub(super) shared: &'a Shared,
-    pub(super) map: &'a ClusterMap,
-    pub(super) meter: &'a RecoverMeter,
+    pub(super) carrier: Carrier<'a>,
+    /// The disks that hold shards of a group.
+    holders: BTreeMap<PgId, Vec<DiskId>>,
     /// Disks that didn't answer.
     unreached: BTreeSet<DiskId>,
 }
 
 impl<'a> Scan<'a> {
-    pub(super) fn new(shared: &'a Shared, map: &'a ClusterMap, meter: &'a RecoverMeter) -> Self {
-        Self { shared, map, meter, unreached: BTreeSet::new() }
+    pub(super) fn new(carrier: Carrier<'a>) -> Self {
+        Self { carrier, holders: BTreeMap::new(), unreached: BTreeSet::new() }
     }
 
-    /// Which slots of groups that the map lacks the disks hold shards of; `Err` with a disk that
-    /// doesn't answer and isn't known to be lost.
-    pub(super) async fn unknown_groups(
+    /// Which slots of groups that the map lacks the disks hold shards of, and which slots of others are
+    /// on other disks by now; a disk must answer that isn't known to be lost.
+    pub(super) async fn groups(
         &self,
         lost: &[DiskId],
-        held: &Held,
-    ) -> Result<Vec<Finding>, DiskId> {
+    ) -> Result<(Vec<Finding>, Vec<SlotFound>), RecoverError> {
+        let (shared, map) = (self.carrier.shared, self.carrier.map);
         let mut findings = Vec::new();
-        let disks = self.map.disks.iter().filter(|disk| disk.state != DiskState::Out);
+        let mut holders: BTreeMap<PgId, Vec<DiskId>> = BTreeMap::new();
+        let disks = map.disks.iter().filter(|disk| disk.state != DiskState::Out);
         for disk in disks.map(|disk| disk.id).filter(|disk| !lost.contains(disk)) {
-            let groups = groups(self.shared, disk).await.map_err(|_| disk)?;
-            for pg in groups {
-                match self.map.pg(pg) {
-                    None => {
-                        findings.extend(slots_of(self.shared, disk, pg).await.map_err(|_| disk)?);
-                    }
-                    Some(known) if known.disks.contains(&disk) => {}
-                    Some(_) => self.tell_misplaced(disk, pg, held).await.map_err(|_| disk)?,
+            let away = |_| RecoverError::DiskAway(disk);
+            for pg in groups(shared, disk).await.map_err(away)? {
+                if map.pg(pg).is_some() {
+                    holders.entry(pg).or_default().push(disk);
+                } else {
+                    findings.extend(slots_of(shared, disk, pg).await.map_err(away)?);
                 }
             }
         }
-        Ok(findings)
+        let moved = moved_slots(&self.carrier, &holders).await?;
+        Ok((findings, moved))
     }
 
-    /// Tells of held shards of a known group on a disk that it isn't on: another group had its
-    /// number when they were written.
-    async fn tell_misplaced(
-        &self,
-        disk: DiskId,
-        pg: PgId,
-        held: &Held,
-    ) -> Result<(), ShardFailure> {
-        let all = inventory(self.shared, disk, before(pg), None).await?;
-        let shards = all.iter().filter(|(id, _)| held.covers(id.extent.session)).count() as u64;
-        if shards > 0 {
-            self.meter.problem(RecoverProblem::Misplaced { disk, pg, shards });
+    /// Asks all disks which groups they have shards of, but for those that are known to be lost and that
+    /// no group counts on.
+    pub(super) async fn list_groups(&mut self, lost: &[DiskId]) {
+        let (shared, map) = (self.carrier.shared, self.carrier.map);
+        let in_use: BTreeSet<DiskId> = map.pgs.iter().flat_map(|pg| &pg.disks).copied().collect();
+        for disk in &map.disks {
+            let is_gone = disk.state == DiskState::Out || lost.contains(&disk.id);
+            if is_gone && !in_use.contains(&disk.id) {
+                continue;
+            }
+            let listed = groups(shared, disk.id).await;
+            for pg in self.reached(disk.id, listed).unwrap_or_default() {
+                self.holders.entry(pg).or_default().push(disk.id);
+            }
         }
-        Ok(())
     }
 
     /// The extents of a PG that the tables don't know, with their owners.
-    pub(super) async fn unknown_extents(
-        &mut self,
-        pg: &Pg,
-        held: &Held,
-    ) -> Result<Vec<Found>, MetadataError> {
-        let all = self.extents_of(pg, held).await;
+    pub(super) async fn unknown_extents(&mut self, pg: &Pg) -> Result<Vec<Found>, MetadataError> {
+        let all = self.extents_of(pg).await?;
         let ids: Vec<ExtentId> = all.keys().copied().collect();
-        let states = extent_states(self.shared, &ids).await?;
+        let shared = self.carrier.shared;
+        let states = extent_states(shared, &ids).await?;
         let unknown: Vec<Lying> = all
             .into_iter()
             .zip(states)
             .filter(|(_, state)| *state == ExtentState::Held)
             .map(|((id, stripes), _)| Lying { id, stripes })
             .collect();
-        self.meter.change(|figures| {
+        self.carrier.meter.change(|figures| {
             figures.extents += ids.len() as u64;
             figures.known_extents += (ids.len() - unknown.len()) as u64;
         });
+        // The map by which the slots of each are told.
+        let map = self.carrier.map;
+        let epoch = if map.level_in_use() >= MOVING { map.epoch } else { 0 };
         let mut owned = stream::iter(unknown)
-            .map(|extent| find_owner(self.shared, pg, extent))
+            .map(|extent| find_owner(shared, pg, extent, epoch))
             .buffer_unordered(OWNERS_AT_ONCE);
         let mut found = Vec::new();
         while let Some(extent) = owned.next().await {
             match extent {
                 Some(extent) => found.push(extent),
-                None => self.meter.change(|figures| figures.ownerless_extents += 1),
+                None => self.carrier.meter.change(|figures| figures.ownerless_extents += 1),
             }
         }
         Ok(found)
     }
 
-    /// Every extent of held sessions that the group's disks have shards of.
-    async fn extents_of(&mut self, pg: &Pg, held: &Held) -> BTreeMap<ExtentId, Vec<SlotSet>> {
+    /// Every extent of held sessions that the group's disks have shards of, once they have what lay on
+    /// others.
+    async fn extents_of(
+        &mut self,
+        pg: &Pg,
+    ) -> Result<BTreeMap<ExtentId, Vec<SlotSet>>, MetadataError> {
+        let mut shards = GroupShards::default();
+        for disk in self.holders.get(&pg.id).cloned().unwrap_or_default() {
+            let listed = inventory(self.carrier.shared, disk, before(pg.id), None).await;
+            if let Some(listed) = self.reached(disk, listed) {
+                shards.0.insert(disk, listed.into_iter().collect());
+            }
+        }
+        let left = self.carrier.bring_home(pg, &mut shards).await?;
+        self.tell_misplaced(pg, &left);
         let mut all: BTreeMap<ExtentId, Vec<SlotSet>> = BTreeMap::new();
         for (slot, disk) in (0u8..).zip(&pg.disks) {
-            // A slot without a disk has no shards.
-            if self.map.disk(*disk).is_none() {
-                continue;
-            }
-            let listed = inventory(self.shared, *disk, before(pg.id), None).await;
-            for (id, _) in self.reached(*disk, listed).unwrap_or_default() {
+            for id in shards.0.get(disk).into_iter().flat_map(BTreeMap::keys) {
                 let is_wanted = id.slot == slot
                     && id.stripe < EXTENT_STRIPES_MAX
-                    && held.covers(id.extent.session);
+                    && self.carrier.held.covers(id.extent.session);
                 if is_wanted {
                     let stripes = all.entry(id.extent).or_default();
                     let count = stripes.len().max(usize::from(id.stripe) + 1);
@@ -144,20 +156,32 @@ impl<'a> Scan<'a> {
                 }
             }
         }
-        all
+        Ok(all)
+    }
+
+    /// Tells of held shards that are where nobody looks for them.
+    fn tell_misplaced(&self, pg: &Pg, left: &[Away]) {
+        let mut on: BTreeMap<DiskId, u64> = BTreeMap::new();
+        let held = left.iter().filter(|away| self.carrier.held.covers(away.id.extent.session));
+        for (disk, _) in held.flat_map(|away| &away.at) {
+            *on.entry(*disk).or_default() += 1;
+        }
+        for (disk, shards) in on {
+            self.carrier.meter.problem(RecoverProblem::Misplaced { disk, pg: pg.id, shards });
+        }
     }
 
     /// What came of a request; a disk that doesn't answer is told once.
     fn reached<T>(&mut self, disk: DiskId, answer: Result<T, ShardFailure>) -> Option<T> {
         if answer.is_err() && self.unreached.insert(disk) {
-            self.meter.problem(RecoverProblem::DiskUnreached(disk));
+            self.carrier.meter.problem(RecoverProblem::DiskUnreached(disk));
         }
         answer.ok()
     }
 }
 
 /// The place in front of all shards of a PG: no session has the number 0.
-fn before(pg: PgId) -> ShardId {
+pub(super) fn before(pg: PgId) -> ShardId {
     let extent = ExtentId { pg, session: SessionId(0), sequence: 0 };
     ShardId { extent, stripe: 0, slot: 0 }
 }
@@ -198,7 +222,7 @@ async fn slots_of(shared: &Shared, disk: DiskId, pg: PgId) -> Result<Vec<Finding
 }
 
 /// The first block of a shard, with what its record says; `None` when that can't be had or can't be.
-async fn look(shared: &Shared, disk: DiskId, id: ShardId) -> Option<ShardBlocks> {
+pub(super) async fn look(shared: &Shared, disk: DiskId, id: ShardId) -> Option<ShardBlocks> {
     let reads = vec![ShardRead { id, offset: 0, length: 1 }];
     let request = ShardRequest::Read { disk, reads };
     let answer = shared.door.call(disk, request, shared.options.read_deadline).await.ok()?;
@@ -229,7 +253,7 @@ async fn look_at_stripe(
 }
 
 /// Reads the owner of an extent, and how long its last stripe is.
-async fn find_owner(shared: &Shared, pg: &Pg, extent: Lying) -> Option<Found> {
+async fn find_owner(shared: &Shared, pg: &Pg, extent: Lying, epoch: u64) -> Option<Found> {
     let last = extent.stripes.iter().rposition(|slots| !slots.is_empty())?;
     let blocks = look_at_stripe(shared, pg, &extent, last).await?;
     let owner = shared.seal.open(extent.id, &blocks.owner).ok()?;
@@ -241,6 +265,7 @@ async fn find_owner(shared: &Shared, pg: &Pg, extent: Lying) -> Option<Found> {
         stripes,
         last_stripe_bytes: blocks.stripe_bytes,
         owner: found_owner(owner),
+        epoch,
     })
 }
 

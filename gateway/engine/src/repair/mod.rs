@@ -5,7 +5,8 @@
 //!
 //! [`plan`] decides what an extent needs and where it goes; [`stripe`] reads `k'` verified shards of
 //! a stripe and computes the lacking ones; [`extent`] restores one extent; [`run`] works off the
-//! queue; [`backoff`] keeps what can't be repaired from holding up what can.
+//! queue; [`backoff`] keeps what can't be repaired from holding up what can, and [`patience`] from
+//! holding up other work.
 //!
 //! What always holds: nothing is deleted or overwritten but a record that its own disk calls
 //! damaged; a slot leaves the queue only when its disk has verified every shard of it on stable
@@ -13,6 +14,7 @@
 
 mod backoff;
 mod extent;
+mod patience;
 mod plan;
 mod run;
 mod stripe;
@@ -26,8 +28,9 @@ use crate::pace::Pace;
 
 pub(crate) use backoff::Backoff;
 pub use backoff::FailedRepair;
+pub(crate) use patience::{REPAIRS_COUNTED, RepairPatience};
 pub(crate) use plan::stripes_with;
-pub(crate) use run::{has_work, rate_after_a_loss, run, work_left};
+pub(crate) use run::{rate_after_a_loss, run, work_left};
 pub(crate) use stripe::{StripeTask, rebuild_stripe};
 
 /// What repair shares with the rest of the engine.

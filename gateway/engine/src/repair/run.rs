@@ -9,6 +9,7 @@ use futures_util::stream;
 use model::cluster_map::{ClusterMap, DiskState, Pg};
 use model::command::{Command, Outcome, RepairedExtent};
 use model::ids::DiskId;
+use model::node::{Node, Roles};
 use model::query::{Answer, MetadataError, Query};
 use model::time::Timestamp;
 use model::upkeep::RepairItem;
@@ -76,7 +77,8 @@ pub(crate) async fn run(
 /// be long, and wait for a disk that is away for days.
 const IDLE_INTERVALS_MAX: u32 = 12;
 
-/// While no client reads or writes, repair and moves may take this many times their rate.
+/// While no client reads or writes, repair and moves may take this many times their rate: where no
+/// operator set it, and where all clients come here, as only of those this gateway knows.
 const IDLE_FACTOR: u64 = 4;
 
 /// With one shard left to spare somewhere, they may take this many times their rate; with none, there
@@ -93,6 +95,17 @@ fn haste(map: &ClusterMap) -> u64 {
         away > 0 && away + 1 >= usize::from(pg.coding.parity())
     };
     if map.pgs.iter().any(is_short) { HASTE_FACTOR } else { 1 }
+}
+
+/// The rate by a map, for a gateway with clients of its own or without; 0 for no limit.
+fn rate(map: &ClusterMap, default: u64, has_clients: bool) -> u64 {
+    let is_gateway = |node: &&Node| node.registration.roles.contains(Roles::GATEWAY);
+    let is_only_gateway = map.nodes.iter().filter(is_gateway).count() <= 1;
+    let is_set = map.upkeep.bytes_per_second.is_some();
+    let may_idle = is_only_gateway && !is_set && !has_clients;
+    let idle = if may_idle { IDLE_FACTOR } else { 1 };
+    let base = map.upkeep.bytes_per_second.unwrap_or(default);
+    base.saturating_mul(idle.max(haste(map)))
 }
 
 /// The rate once a disk is lost and clients read or write; 0 for no limit.
@@ -141,13 +154,8 @@ async fn pass(shared: &Arc<Shared>, backoff: &Backoff) -> Result<Pass, MetadataE
     }
 }
 
-/// Whether extents wait for repair that could be repaired now: not those of disks that are away, nor
-/// what more was lost of than parity makes up for.
-pub(crate) async fn has_work(shared: &Shared, map: &ClusterMap) -> Result<bool, MetadataError> {
-    Ok(work_left(shared, map, 1).await? > 0)
-}
-
-/// How many such extents there are, of which `enough` need be counted.
+/// How many extents wait for repair that could be repaired now, of which `enough` need be counted: not
+/// those of disks that are away, nor what more was lost of than parity makes up for.
 pub(crate) async fn work_left(
     shared: &Shared,
     map: &ClusterMap,
@@ -263,13 +271,11 @@ async fn tell(shared: &Shared, repaired: Vec<RepairedExtent>) -> Result<(), Meta
 }
 
 impl RepairDesk {
-    /// Sets the bandwidth that repair and moves share: while no client reads or writes, and the less
-    /// redundancy is left somewhere, the more.
+    /// Sets the bandwidth that repair and moves share: while certainly no client reads or writes, and
+    /// the less redundancy is left somewhere, the more.
     pub(crate) fn set_rate(&self, shared: &Shared, map: &ClusterMap) {
-        let base = map.upkeep.bytes_per_second.unwrap_or(shared.options.repair_bytes_per_second);
         let has_clients = shared.write_budget.is_in_use() || shared.read_budget.is_in_use();
-        let idle = if has_clients { 1 } else { IDLE_FACTOR };
-        self.pace.set_rate(base.saturating_mul(idle.max(haste(map))));
+        self.pace.set_rate(rate(map, shared.options.repair_bytes_per_second, has_clients));
     }
 
     fn count(&self, repaired: &Repaired) {
@@ -295,5 +301,50 @@ fn report(desk: &RepairDesk, plan: &RepairPlan, failure: RepairFailure, is_news:
         }
         _ if is_news => tracing::warn!(%extent, %failure, "an extent is not repaired yet"),
         _ => tracing::debug!(%extent, %failure, "an extent is not repaired yet"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::cluster_map::DiskState::{Down, Up};
+    use model::ids::{NodeId, NodeUuid};
+    use model::node::{FEATURE_LEVEL, NodeRegistration};
+
+    use super::*;
+
+    /// Three disks, the last one in this state, and gateways on so many of three nodes.
+    fn map(gateways: u32, state: DiskState) -> ClusterMap {
+        let mut map = crate::three_disks::in_order([Up, Up, state]);
+        for id in 1..=3 {
+            let is_gateway = id <= gateways;
+            let registration = NodeRegistration {
+                uuid: NodeUuid([id as u8; 16]),
+                name: format!("host{id}"),
+                address: String::new(),
+                roles: if is_gateway { Roles::ALL } else { Roles::STORAGE_NODE },
+                rack: String::new(),
+                zone: String::new(),
+                level: FEATURE_LEVEL,
+            };
+            map.nodes.push(Node::new(NodeId(id), registration));
+        }
+        map
+    }
+
+    #[test]
+    fn only_where_nobody_else_has_clients_is_idleness_known() {
+        assert_eq!(rate(&map(1, Up), 100, false), 400);
+        assert_eq!(rate(&map(1, Up), 100, true), 100);
+        assert_eq!(rate(&map(2, Up), 100, false), 100, "the other one may have clients");
+        assert_eq!(rate(&map(2, Down), 100, true), 400, "nothing may be lost any more");
+    }
+
+    #[test]
+    fn what_an_operator_sets_is_not_raised_for_idleness() {
+        let mut map = map(1, Up);
+        map.upkeep.bytes_per_second = Some(10);
+        assert_eq!(rate(&map, 100, false), 10);
+        map.upkeep.bytes_per_second = Some(0);
+        assert_eq!(rate(&map, 100, false), 0, "no limit");
     }
 }

@@ -23,6 +23,7 @@ use model::coding::Coding;
 use model::ids::{DiskId, NodeId};
 use tokio::sync::mpsc;
 
+use crate::open_groups::OpenGroups;
 use detector::{Detector, Verdict};
 pub(crate) use timed::{TimedRead, TimedWrite};
 pub(crate) use watch::watch;
@@ -206,7 +207,7 @@ impl Slowness {
     /// anyway: a slow disk beats a missing shard.
     pub(crate) fn to_avoid(
         &self,
-        map: &ClusterMap,
+        groups: &OpenGroups,
         wanted: Coding,
         avoided: &[DiskId],
     ) -> Vec<DiskId> {
@@ -215,7 +216,7 @@ impl Slowness {
         if slow.is_empty() {
             return Vec::new();
         }
-        choose_avoided(map, wanted, avoided, slow)
+        choose_avoided(groups, wanted, avoided, slow)
     }
 
     /// The slow disks by the map.
@@ -247,14 +248,14 @@ fn show(disk: DiskId, kind: SlowKind, typical: Duration) {
 }
 
 fn choose_avoided(
-    map: &ClusterMap,
+    groups: &OpenGroups,
     wanted: Coding,
     avoided: &[DiskId],
     slow: &[DiskId],
 ) -> Vec<DiskId> {
-    let best = |avoided: &[DiskId]| map.open_pgs_of(wanted, avoided).first().map(|pg| pg.coding);
+    let best = |avoided: &[DiskId]| groups.best(wanted, avoided)?.coding();
     let Some(coding) = best(avoided) else { return Vec::new() };
-    let most = (map.disks.len() / AVOIDED_SHARE).max(1);
+    let most = (groups.map().disks.len() / AVOIDED_SHARE).max(1);
     let mut without = avoided.to_vec();
     for disk in slow.iter().filter(|disk| !avoided.contains(disk)) {
         if without.len() >= avoided.len() + most {
@@ -274,6 +275,8 @@ mod tests {
     use model::cluster_map::Pg;
     use model::ids::PgId;
 
+    use std::sync::Arc;
+
     use super::*;
 
     fn map(disks: u32, coding: &str, pgs: &[&[u32]]) -> ClusterMap {
@@ -292,7 +295,8 @@ mod tests {
 
     fn avoided(map: &ClusterMap, failed: &[u32], slow: &[u32]) -> Vec<u32> {
         let ids = |disks: &[u32]| disks.iter().copied().map(DiskId).collect::<Vec<_>>();
-        choose_avoided(map, map.coding, &ids(failed), &ids(slow))
+        let groups = OpenGroups::new(Arc::new(map.clone()));
+        choose_avoided(&groups, map.coding, &ids(failed), &ids(slow))
             .into_iter()
             .map(|disk| disk.0)
             .collect()

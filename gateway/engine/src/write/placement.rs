@@ -16,6 +16,7 @@ use wire::clock::timeout;
 use super::WriteError;
 use super::extent::{ExtentSpec, OpenExtent, live_slots};
 use crate::engine::Shared;
+use crate::open_groups::OpenGroups;
 use model::owner::Owner;
 
 /// The first pause between two looks at the map; it doubles up to the map's own interval.
@@ -61,13 +62,13 @@ impl WantedCoding {
 }
 
 /// Whether the map has an open PG without avoided disks.
-pub(super) fn has_whole_pg(map: &ClusterMap, wanted: Coding, avoided: &[DiskId]) -> bool {
-    !map.open_pgs_of(wanted, avoided).is_empty()
+pub(super) fn has_whole_pg(groups: &OpenGroups, wanted: Coding, avoided: &[DiskId]) -> bool {
+    groups.best(wanted, avoided).is_some()
 }
 
 /// Whether a stripe of so many bytes finds a place without these disks.
-pub(crate) fn can_place(map: &ClusterMap, without: &[DiskId], stripe_bytes: u32) -> bool {
-    choose(map, map.coding, without, stripe_bytes, |_| 0, |_| 0).is_some()
+pub(crate) fn can_place(groups: &OpenGroups, without: &[DiskId], stripe_bytes: u32) -> bool {
+    choose(groups, groups.map().coding, without, stripe_bytes, |_| 0, |_| 0).is_some()
 }
 
 /// How long a place is looked for, as times of the monotonic clock.
@@ -84,24 +85,23 @@ pub(super) struct GiveUp {
 /// where all have one. Where none is without avoided disks, one that has enough others to reach the
 /// write quorum.
 pub(super) fn choose(
-    map: &ClusterMap,
+    groups: &OpenGroups,
     wanted: Coding,
     avoided: &[DiskId],
     stripe_bytes: u32,
     emptiness: impl Fn(&Pg) -> u64,
     mut below: impl FnMut(u64) -> u64,
 ) -> Option<Placement> {
-    let whole = map.open_pgs_of(wanted, avoided);
-    if !whole.is_empty() {
-        let mut draw = || whole[below(whole.len() as u64) as usize % whole.len()];
-        let (first, second) = (draw(), draw());
+    let map = groups.map();
+    if let Some(whole) = groups.best(wanted, avoided) {
+        let (first, second) = (whole.draw(&mut below)?, whole.draw(&mut below)?);
         let better = if emptiness(second) < emptiness(first) { second } else { first };
         let chosen = if emptiness(better) < DISK_AVOIDED_THOUSANDTHS {
             better
         } else {
             // Seldom: only then are all of them looked at.
             let has_room = |pg: &&Pg| emptiness(pg) < DISK_AVOIDED_THOUSANDTHS;
-            let roomy: Vec<&Pg> = whole.iter().copied().filter(has_room).collect();
+            let roomy: Vec<&Pg> = whole.all().filter(has_room).collect();
             let at = below(roomy.len().max(1) as u64) as usize;
             roomy.get(at).copied().unwrap_or(better)
         };
@@ -186,17 +186,18 @@ async fn find(
     loop {
         let now = shared.clock.monotonic();
         let left = give_up.at.saturating_sub(now);
-        if let Some(map) = shared.map.current() {
-            let coding = wanted.by(&map, bucket);
-            let avoided = shared.door.avoided_for_placement(&map, coding);
+        if let Some(groups) = shared.map.open_groups() {
+            let map = groups.map();
+            let coding = wanted.by(map, bucket);
+            let avoided = shared.door.avoided_for_placement(&groups, coding);
             let choose = |avoided: &[DiskId]| {
-                choose(&map, coding, avoided, stripe_bytes, emptiness, below)
+                choose(&groups, coding, avoided, stripe_bytes, emptiness, below)
                     .filter(|found| wanted.takes(found.coding))
             };
             if let Some(found) = choose(&avoided) {
                 return Ok(found);
             }
-            let lost = shared.door.reach.lost_disks(&map);
+            let lost = shared.door.reach.lost_disks(map);
             match choose(&lost) {
                 // Disks may have recovered that failed a moment ago.
                 Some(found) if looks > 2 => return Ok(found),
@@ -204,7 +205,7 @@ async fn find(
                     return Err(WriteError::OutOfReach);
                 }
                 // Who waits for space waits long.
-                None if looks > 2 && is_full(&map, &lost) => return Err(WriteError::Full),
+                None if looks > 2 && is_full(map, &lost) => return Err(WriteError::Full),
                 Some(_) | None => {}
             }
         }
@@ -260,9 +261,14 @@ mod tests {
         }
     }
 
+    fn open(map: &ClusterMap) -> OpenGroups {
+        OpenGroups::new(Arc::new(map.clone()))
+    }
+
     fn pick(map: &ClusterMap, avoided: &[u32], bytes: u32) -> Option<(u32, u32)> {
         let avoided: Vec<_> = avoided.iter().copied().map(DiskId).collect();
-        choose(map, map.coding, &avoided, bytes, |pg| u64::from(10 - pg.id.0), |bound| bound - 1)
+        let emptiness = |pg: &Pg| u64::from(10 - pg.id.0);
+        choose(&open(map), map.coding, &avoided, bytes, emptiness, |bound| bound - 1)
             .map(|found| (found.pg.0, found.skip.0))
     }
 
@@ -271,8 +277,8 @@ mod tests {
         let map = map(4, &[&[0, 1, 2], &[1, 2, 3]], "2+1");
         let mut draws = [0u64, 1].into_iter();
         let below = |_| draws.next().expect("two draws");
-        let found =
-            choose(&map, map.coding, &[], 5, |pg| u64::from(10 - pg.id.0), below).expect("open");
+        let found = choose(&open(&map), map.coding, &[], 5, |pg| u64::from(10 - pg.id.0), below)
+            .expect("open");
         assert_eq!(found.pg, PgId(1));
     }
 
@@ -283,7 +289,7 @@ mod tests {
             let mut draws = draws.iter().copied();
             let below = |bound| draws.next().expect("no more draws than that") % bound;
             let emptiness = |pg: &Pg| fullness[pg.id.0 as usize];
-            choose(&map, map.coding, &[], 5, emptiness, below).map(|found| found.pg)
+            choose(&open(&map), map.coding, &[], 5, emptiness, below).map(|found| found.pg)
         };
         assert_eq!(pick([950, 899, 100], &[0, 1]), Some(PgId(1)), "none is looked for");
         assert_eq!(pick([950, 960, 899], &[0, 1, 0]), Some(PgId(2)), "the only one with room");

@@ -239,10 +239,10 @@ impl Run {
             self.shared.door.avoid(*disk);
         }
         let Some(mut open) = self.open.take() else { return Err(WriteError::Failed) };
-        let map = self.shared.map.current();
-        let elsewhere = map.is_some_and(|map| {
-            let wanted = self.wanted.by(&map, &self.owner.bucket);
-            has_whole_pg(&map, wanted, &self.shared.door.avoided())
+        let groups = self.shared.map.open_groups();
+        let elsewhere = groups.is_some_and(|groups| {
+            let wanted = self.wanted.by(groups.map(), &self.owner.bucket);
+            has_whole_pg(&groups, wanted, &self.shared.door.avoided())
         });
         let mut outcomes = VecDeque::from(outcomes);
         while let Some(outcome) = outcomes.pop_front() {

@@ -45,6 +45,8 @@ pub enum Fault {
     Forgets,
     /// Doesn't list what it has.
     KeepsSilent,
+    /// Verifies no more bytes than these in one request.
+    VerifiesAtMost(u64),
 }
 
 #[derive(Default)]
@@ -56,6 +58,7 @@ struct State {
     reads: usize,
     syncs: usize,
     deletes: usize,
+    looks: usize,
     scrub: ScrubReport,
 }
 
@@ -105,6 +108,11 @@ impl FakeDisk {
 
     pub fn deletes(&self) -> usize {
         self.state.lock().expect("no panic").deletes
+    }
+
+    /// How often it was asked which groups it has shards of: once by each look for what is left over.
+    pub fn looks(&self) -> usize {
+        self.state.lock().expect("no panic").looks
     }
 
     /// Whether it has a shard, as it was appended, and answers.
@@ -268,12 +276,18 @@ impl FakeDisk {
                 ShardResponse::Inventory(behind.map(row).take(limit as usize).collect())
             }
             ShardRequest::Groups { after, limit, .. } => {
+                state.looks += 1;
                 let groups: BTreeSet<_> = state.shards.keys().map(|id| id.extent.pg).collect();
                 let behind = groups.into_iter().filter(|pg| after.is_none_or(|after| *pg > after));
                 ShardResponse::Groups(behind.take(limit as usize).collect())
             }
             ShardRequest::Verify { extents, .. } => {
                 let held = state.shards.iter().filter(|(id, _)| extents.contains(&id.extent));
+                let bytes: usize =
+                    held.clone().map(|(_, stored)| stored.append.payload.len()).sum();
+                if matches!(state.fault, Fault::VerifiesAtMost(most) if bytes as u64 > most) {
+                    return ShardResponse::Failed(ShardError::Failed(self.id));
+                }
                 let verified = |(id, stored): (&ShardId, &Stored)| {
                     let sound = stored.is_sound();
                     (*id, if sound { ShardState::Sound } else { ShardState::Damaged })

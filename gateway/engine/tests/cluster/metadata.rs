@@ -57,7 +57,7 @@ struct State {
     lacking: BTreeMap<ExtentId, SlotSet>,
     committed: BTreeSet<ExtentId>,
     session: Session,
-    leases: BTreeMap<Job, Lease>,
+    leases: BTreeMap<(Job, Option<NodeId>), Lease>,
     /// Whether nothing is answered.
     is_down: bool,
     /// Goes down at the next command of this kind.
@@ -195,7 +195,7 @@ impl FakeMetadata {
 
     /// Who holds the lease of a job, by the last command for it.
     pub fn lease(&self, job: Job) -> Option<Lease> {
-        self.state.lock().expect("no panic").leases.get(&job).copied()
+        self.state.lock().expect("no panic").leases.get(&(job, None)).copied()
     }
 
     pub fn repairs(&self) -> Vec<LackingExtent> {
@@ -426,12 +426,13 @@ impl FakeMetadata {
                 }
                 Outcome::Done
             }
-            Command::TakeLease { job, holder, duration_ms } => {
+            Command::TakeLease { job, holder, duration_ms, node } => {
                 let now = self.clock.now();
                 let until = Timestamp(now.0 + u64::from(duration_ms) * 1_000_000);
-                let lease = state.leases.entry(job).or_insert(Lease { job, holder, until });
+                let lease =
+                    state.leases.entry((job, node)).or_insert(Lease { job, holder, until, node });
                 if lease.holder == holder || lease.until <= now {
-                    *lease = Lease { job, holder, until };
+                    *lease = Lease { job, holder, until, node };
                 }
                 Outcome::Leased(*lease)
             }

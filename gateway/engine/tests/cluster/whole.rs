@@ -20,6 +20,7 @@ use model::cluster_map::{ClusterMap, Disk as MapDisk, DiskState, Standing};
 use model::coding::Coding;
 use model::command::{Command, CompleteUpload, CopyObject, Outcome, SourceObject, WriteCondition};
 use model::ids::{ClusterId, DiskId, DiskUuid, NodeId, ReplicaId, UploadId};
+use model::node::FEATURE_LEVEL;
 use model::query::{Answer, Heartbeat, ListObjects, PlanWanted, Query};
 use model::shard::{DiskReport, ShardRequest, ShardResponse};
 use model::upload::{PartReference, Upload};
@@ -143,7 +144,8 @@ impl Whole {
         }
         let network = Arc::new(network);
         let (keeper, client) = start(&root, MayFound::Yes).await;
-        let init = Command::InitCluster { cluster: CLUSTER, coding, replicas: ReplicaId(1) };
+        let (replicas, level) = (ReplicaId(1), FEATURE_LEVEL);
+        let init = Command::InitCluster { cluster: CLUSTER, coding, replicas, level };
         client.propose_one(init).await.expect("proposed");
         for id in 1..=disks.len() as u32 {
             let disk = map_disk(id);
@@ -224,6 +226,11 @@ impl Whole {
         self.stop().await;
         found_for_recovery(self.coding, &self.directory(), &settings()).await.expect("founded");
         self.start(patient()).await;
+        self.adopt_disks().await;
+    }
+
+    /// Has every disk come back under its number.
+    pub async fn adopt_disks(&self) {
         for id in 1..=self.disks.len() as u32 {
             let outcome = self.client.propose_one(Command::AdoptDisk(map_disk(id))).await;
             assert_eq!(outcome, Ok(Outcome::DiskRegistered(DiskId(id))));

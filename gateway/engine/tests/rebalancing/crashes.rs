@@ -25,9 +25,9 @@ impl Metadata for Greedy {
     fn propose(&self, command: Command) -> BoxFuture<'_, Result<Outcome, MetadataError>> {
         Box::pin(async move {
             match command {
-                Command::TakeLease { job, holder, .. } => {
+                Command::TakeLease { job, holder, node, .. } => {
                     let until = model::time::Timestamp(u64::MAX);
-                    Ok(Outcome::Leased(Lease { job, holder, until }))
+                    Ok(Outcome::Leased(Lease { job, holder, until, node }))
                 }
                 command => Metadata::propose(&self.0, command).await,
             }
@@ -73,7 +73,10 @@ impl Metadata for CutOff {
 
     fn propose(&self, command: Command) -> BoxFuture<'_, Result<Outcome, MetadataError>> {
         Box::pin(async move {
-            if matches!(command, Command::TakeLease { job: Job::Move | Job::Repair, .. }) {
+            if matches!(
+                command,
+                Command::TakeLease { job: Job::Move | Job::Repair | Job::Fill, .. }
+            ) {
                 return Metadata::propose(&self.writer, command).await;
             }
             let left = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {

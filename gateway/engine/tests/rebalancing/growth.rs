@@ -87,7 +87,7 @@ async fn an_operator_pauses_all_but_the_rebuilding_of_what_is_lost() {
     scene.start().await;
     scene.drain(2, true).await;
     scene.until("begun", async |scene| scene.mover().rebalance_progress().slots > 3).await;
-    scene.order(Command::SetUpkeep(wish(true))).await;
+    scene.wish(wish(true)).await;
     let is_still = async |scene: &Scene| scene.map().await.pgs.iter().all(|pg| pg.moves.is_empty());
     scene.until("still", is_still).await;
     let paused = |scene: &Scene| scene.mover().rebalance_progress().paused;
@@ -98,7 +98,7 @@ async fn an_operator_pauses_all_but_the_rebuilding_of_what_is_lost() {
     scene.give_up(7, true).await;
     scene.until("rebuilt", async |scene| scene.slots().await[&DiskId(7)] == 0).await;
     assert_eq!(scene.slots().await[&DiskId(2)], slots, "nothing else moved");
-    scene.order(Command::SetUpkeep(wish(false))).await;
+    scene.wish(wish(false)).await;
     scene.until("emptied", async |scene| scene.slots().await[&DiskId(2)] == 0).await;
     scene.settle().await;
     scene.finish().await;

@@ -6,6 +6,6 @@ mod failures;
 mod growth;
 mod museum;
 mod random;
-mod scene;
+pub mod scene;
 mod strays;
 mod writers;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use engine::{Engine, EngineOptions, ReadError};
-use model::cluster_map::{ClusterMap, DiskState};
+use model::cluster_map::{ClusterMap, DiskState, UpkeepWish};
 use model::command::{Command, Outcome};
 use model::extent::Extent;
 use model::ids::{DiskId, PgId, ShardId};
@@ -109,6 +109,11 @@ impl Scene {
         assert_eq!(outcome, Outcome::Done, "{command:?}");
     }
 
+    pub async fn wish(&self, wish: UpkeepWish) {
+        let known = self.map().await.upkeep;
+        self.order(Command::SetUpkeep { known, wish }).await;
+    }
+
     pub async fn drain(&self, disk: u32, is_draining: bool) {
         self.order(Command::DrainDisk { disk: DiskId(disk), is_draining }).await;
     }
@@ -207,6 +212,12 @@ impl Scene {
         }
         let progress = self.movers.last().map(Engine::rebalance_progress);
         panic!("waited in vain: {what}; {progress:?}; {:?}", self.map().await.disks);
+    }
+
+    /// Waits until the mover has looked so many times more for what is left over, as this disk sees it.
+    pub async fn looked(&mut self, disk: DiskId, times: usize) {
+        let looks = self.disk(disk).looks() + times;
+        self.until("looked", async |scene| scene.disk(disk).looks() >= looks).await;
     }
 
     /// What the disks tell the metadata every second.

@@ -12,9 +12,12 @@ use model::names::{BucketName, ClassName};
 use model::query::{Answer, Query};
 use model::time::Timestamp;
 
+use super::recode_orders::Ordered;
+use super::tolerance::tolerance_of;
 use super::{BucketClass, ClassDocument, RecodeRequest, RecodeStatus, Recoded};
 use crate::admin::gather::StatusGatherer;
 use crate::admin::orders::OrderError;
+use crate::admin::upkeep::apart;
 
 /// Rows that are asked for at a time.
 const PAGE: u32 = 1000;
@@ -28,7 +31,7 @@ pub(super) struct ClassDesk<'a>(pub(super) &'a StatusGatherer);
 impl ClassDesk<'_> {
     /// All classes, `STANDARD` first.
     pub(super) async fn list(&self) -> Result<Vec<ClassDocument>, OrderError> {
-        let map = self.0.picture().await?.map;
+        let map = self.0.map().await?;
         let mut all = vec![document(&map, ClassName::STANDARD, map.coding, &[])];
         for class in &map.classes {
             all.push(document(&map, class.name.as_str(), class.coding, &class.buckets));
@@ -41,7 +44,7 @@ impl ClassDesk<'_> {
         let name = class_name(name)?;
         let coding =
             Coding::parse(coding).map_err(|error| OrderError::Invalid(format!("{error}.")))?;
-        let map = self.0.picture().await?.map;
+        let map = self.0.map().await?;
         let disks = map.disks.iter().filter(|disk| disk.share() > 0).count();
         if usize::from(coding.width()) > disks {
             let text = format!(
@@ -56,15 +59,17 @@ impl ClassDesk<'_> {
         }
         let command = Command::SetStorageClass { name: name.clone(), coding: Some(coding) };
         self.change(command).await?;
-        let map = self.0.picture().await?.map;
+        let map = self.0.map().await?;
         let buckets = map.class(&name).map(|class| class.buckets.clone()).unwrap_or_default();
-        Ok(document(&map, name.as_str(), coding, &buckets))
+        let document = document(&map, name.as_str(), coding, &buckets);
+        let tolerance = apart(move || tolerance_of(&map, coding)).await?;
+        Ok(ClassDocument { tolerance: Some(tolerance), ..document })
     }
 
     /// Takes a class away.
     pub(super) async fn remove(&self, name: &str) -> Result<ClassDocument, OrderError> {
         let name = class_name(name)?;
-        let map = self.0.picture().await?.map;
+        let map = self.0.map().await?;
         if name.is_standard() {
             let text = "Class STANDARD is the cluster's own, and stays.";
             return Err(OrderError::Refused(text.to_owned()));
@@ -81,7 +86,7 @@ impl ClassDesk<'_> {
     /// The class that a bucket uses.
     pub(super) async fn of_bucket(&self, bucket: &str) -> Result<BucketClass, OrderError> {
         let bucket = self.bucket(bucket).await?;
-        let map = self.0.picture().await?.map;
+        let map = self.0.map().await?;
         Ok(BucketClass { class: used(&map, &bucket.name).as_str().to_owned() })
     }
 
@@ -104,7 +109,7 @@ impl ClassDesk<'_> {
         request: &RecodeRequest,
     ) -> Result<Recoded, OrderError> {
         let bucket = self.bucket(bucket).await?;
-        let map = self.0.picture().await?.map;
+        let map = self.0.map().await?;
         let now_used = used(&map, &bucket.name);
         let class = match &request.class {
             Some(class) => self.known(&class_name(class)?).await?,
@@ -168,30 +173,40 @@ impl ClassDesk<'_> {
 
     /// How far the buckets are that are being recoded.
     pub(super) async fn status(&self, now: Timestamp) -> Result<Vec<RecodeStatus>, OrderError> {
-        let map = self.0.picture().await?.map;
+        let map = self.0.map().await?;
         let engine = self.0.engine();
         let is_here = engine.is_some_and(|engine| engine.leased_jobs().contains(&RECODE_JOB));
         let paused = engine
             .filter(|_| is_here)
             .and_then(|engine| engine.recode_progress().paused)
             .map(|reason| reason.sentence().to_owned());
+        let ordered = self.ordered().await?;
+        let told = ordered.iter().map(|(bucket, order)| RecodeStatus {
+            paused: paused.clone(),
+            ..status(&map, bucket, order, now)
+        });
+        Ok(told.collect())
+    }
+
+    /// Buckets with orders.
+    async fn ordered(&self) -> Result<Ordered, OrderError> {
+        let clock = self.0.client().clock();
+        let mut turn = self.0.recode_orders().turn().await;
+        let began = clock.monotonic();
+        if let Some(known) = turn.recent(began) {
+            return Ok(known);
+        }
         let (mut found, mut after) = (Vec::new(), String::new());
         loop {
             let query = Query::Buckets { prefix: String::new(), after, limit: PAGE };
             let Answer::Buckets(page) = self.query(query).await? else { return Err(silent()) };
             let last = page.last().map(|bucket| bucket.name.as_str().to_owned());
             let is_last = page.len() < PAGE as usize;
-            for bucket in page {
-                if let Some(order) = &bucket.recode {
-                    found.push(RecodeStatus {
-                        paused: paused.clone(),
-                        ..status(&map, &bucket.name, order, now)
-                    });
-                }
-            }
+            let with_order = |bucket: Bucket| Some((bucket.name, bucket.recode?));
+            found.extend(page.into_iter().filter_map(with_order));
             match last {
                 Some(last) if !is_last => after = last,
-                Some(_) | None => return Ok(found),
+                Some(_) | None => return Ok(turn.keep(found, began, clock.monotonic())),
             }
         }
     }
@@ -223,7 +238,9 @@ impl ClassDesk<'_> {
         order: Option<RecodeOrder>,
     ) -> Result<(), OrderError> {
         let set = SetRecode { bucket: bucket.clone(), known, order };
-        self.0.propose(Command::SetRecode(set)).await
+        let done = self.0.propose(Command::SetRecode(set)).await;
+        self.0.recode_orders().turn().await.forget();
+        done
     }
 
     /// Proposes, and has the gateway of this process know the map that comes of it.
@@ -250,7 +267,7 @@ impl ClassDesk<'_> {
 
     /// A class that the cluster has.
     async fn known(&self, name: &ClassName) -> Result<ClassName, OrderError> {
-        let map = self.0.picture().await?.map;
+        let map = self.0.map().await?;
         if map.has_class(name) { Ok(name.clone()) } else { Err(no_class(name)) }
     }
 
@@ -287,6 +304,7 @@ fn document(map: &ClusterMap, name: &str, coding: Coding, buckets: &[BucketName]
         bytes_per_hundred: 100 * u32::from(coding.width()) / u32::from(coding.data()),
         is_writable: map.pgs.iter().any(|pg| pg.coding == coding && map.is_open(pg)),
         buckets: buckets.iter().map(|bucket| bucket.as_str().to_owned()).collect(),
+        tolerance: None,
     }
 }
 

@@ -6,8 +6,12 @@
 
 mod desk;
 pub(super) mod paths;
+mod recode_orders;
+mod tolerance;
 
 use serde::{Deserialize, Serialize};
+
+pub(super) use recode_orders::RecodeOrders;
 
 /// A storage class.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +28,9 @@ pub struct ClassDocument {
     pub is_writable: bool,
     /// The buckets that use it; for `STANDARD` all others do.
     pub buckets: Vec<String>,
+    /// What its placement groups survive, in a sentence without its full stop; to an order only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerance: Option<String>,
 }
 
 /// To `POST /classes/NAME`.

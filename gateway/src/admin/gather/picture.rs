@@ -3,9 +3,11 @@
 //! In: one look. Out: a [`Picture`], or why there is none. What always holds: it isn't older than the
 //! order.
 
+use std::sync::Arc;
+
 use model::cluster_map::ClusterMap;
 use model::command::{Command, Outcome, Refusal};
-use model::ids::{DiskId, NodeId, ReplicaId};
+use model::ids::{DiskId, NodeId, PgId, ReplicaId};
 use model::node::Roles;
 use model::placement::tolerance::Voter;
 use model::query::{Answer, MetadataStatus, Query};
@@ -15,6 +17,7 @@ use model::upkeep::RepairItem;
 use engine::Engine;
 
 use super::{Found, FoundMap, StatusGatherer};
+use crate::admin::classes::RecodeOrders;
 use crate::admin::orders::OrderError;
 
 /// Extents of the repair queue that are looked at for one order.
@@ -23,8 +26,10 @@ const REPAIRS_MAX: u32 = 10_000;
 /// The cluster as it was found.
 pub(in crate::admin) struct Picture {
     /// The map.
-    pub map: ClusterMap,
-    /// The disks' last reports.
+    pub map: Arc<ClusterMap>,
+    /// Groups that hold nothing and are out of use, ascending.
+    pub unused: Vec<PgId>,
+    /// The disks' last reports, ascending by disk.
     pub reports: Vec<DiskReport>,
     /// Disks that are silent and not down yet.
     pub suspects: Vec<DiskId>,
@@ -35,19 +40,18 @@ pub(in crate::admin) struct Picture {
 impl StatusGatherer {
     /// One look at the cluster.
     pub(in crate::admin) async fn picture(&self) -> Result<Picture, OrderError> {
-        let found = self.find().await;
+        let found = self.ask().await;
+        let map = found.map.wanted()?;
         let leader = found.leader();
         let reports = found.reports().to_vec();
         let suspects = leader.map(|leader| leader.suspects.clone()).unwrap_or_default();
-        let map = match &found.map {
-            FoundMap::Made(map) => ClusterMap::clone(map),
-            FoundMap::Unmade => {
-                return Err(OrderError::Refused("The cluster has no disks yet.".to_owned()));
-            }
-            FoundMap::Silence => return Err(unavailable()),
-        };
         let voters = found.voters_of(&map);
-        Ok(Picture { map, reports, suspects, voters })
+        Ok(Picture { map, unused: found.unused, reports, suspects, voters })
+    }
+
+    /// The cluster map as it is now, for what needs to know no more.
+    pub(in crate::admin) async fn map(&self) -> Result<Arc<ClusterMap>, OrderError> {
+        self.ask_map(self.known_map()).await.wanted()
     }
 
     /// The extents that lack shards, and how many there are beyond those.
@@ -82,6 +86,10 @@ impl StatusGatherer {
             Refusal::TooManyClasses => {
                 OrderError::Refused("There are as many classes as there may be.".to_owned())
             }
+            Refusal::UpkeepChanged => {
+                let text = "Others change how the cluster keeps itself whole; ask again.";
+                OrderError::Refused(text.to_owned())
+            }
             Refusal::RecodeChanged => {
                 OrderError::Refused("The bucket's order changed meanwhile; ask again.".to_owned())
             }
@@ -96,6 +104,11 @@ impl StatusGatherer {
         self.process.engine.as_ref()
     }
 
+    /// The buckets that are being recoded.
+    pub(in crate::admin) fn recode_orders(&self) -> &RecodeOrders {
+        &self.recode_orders
+    }
+
     /// The node of this process.
     pub(in crate::admin) const fn node(&self) -> Option<NodeId> {
         self.process.node
@@ -105,6 +118,17 @@ impl StatusGatherer {
     pub(in crate::admin) const fn may_order(&self) -> bool {
         let roles = self.process.roles;
         roles.contains(Roles::METADATA) || roles.contains(Roles::GATEWAY)
+    }
+}
+
+impl FoundMap {
+    /// The map, or why no order can be judged.
+    fn wanted(&self) -> Result<Arc<ClusterMap>, OrderError> {
+        match self {
+            Self::Made(map, _) => Ok(Arc::clone(map)),
+            Self::Unmade => Err(OrderError::Refused("The cluster has no disks yet.".to_owned())),
+            Self::Silence => Err(unavailable()),
+        }
     }
 }
 

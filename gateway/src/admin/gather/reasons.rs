@@ -4,16 +4,19 @@
 //! reasons of [`crate::admin::health`], those that are muted marked as such. The same for `/health`,
 //! `/health/ready`, `/status` and the metrics.
 
-use model::cluster_map::{ClusterMap, DiskState};
-use model::ids::DiskId;
+use std::sync::Arc;
+
+use engine::Engine;
+use model::cluster_map::ClusterMap;
 use model::node::Roles;
 use model::query::{Answer, MetadataStatus, Query};
 use model::time::Timestamp;
+use model::upkeep::RepairCursor;
 
 use super::{Found, FoundMap, MAP_AGE_MAX, StatusGatherer, digests_match};
 use crate::admin::backup_targets::BackupTargetStatus;
-use crate::admin::figures::{DurabilityStatus, MapFigures};
-use crate::admin::health::{self, DiskFacts, Health, Reason, Repairs};
+use crate::admin::figures::Seen;
+use crate::admin::health::{self, Health, Reason, Repairs};
 use crate::admin::status::replicas_to_lose;
 
 impl StatusGatherer {
@@ -23,36 +26,54 @@ impl StatusGatherer {
         if !roles.contains(Roles::METADATA) && !roles.contains(Roles::GATEWAY) {
             return None;
         }
-        match self.client.query(Query::Repairs { after: None, limit: 1 }).await {
-            Ok(Answer::Repairs(page)) => Some(Repairs {
-                queued: page.total,
-                spare_least: page.items.first().map(|item| i64::from(item.spare)),
-            }),
+        let (queued, spare_least) = self.front_of_repairs(None).await?;
+        let spare_readable = match spare_least {
+            Some(..0) => self.front_of_repairs(Some(RepairCursor::BEHIND_LOST)).await?.1,
+            spare => spare,
+        };
+        Some(Repairs { queued, spare_least, spare_readable })
+    }
+
+    /// How many extents wait for repair, and what the first one behind a place has to spare.
+    async fn front_of_repairs(&self, after: Option<RepairCursor>) -> Option<(u64, Option<i64>)> {
+        match self.client.query(Query::Repairs { after, limit: 1 }).await {
+            Ok(Answer::Repairs(page)) => {
+                Some((page.total, page.items.first().map(|item| i64::from(item.spare))))
+            }
             _ => None,
         }
     }
 
-    /// What is computed once for each map.
-    pub(super) fn map_figures(&self, found: &Found) -> MapFigures {
-        let Some(map) = found.map.made() else { return MapFigures::default() };
-        let is_out = |id: &DiskId| map.disk(*id).is_none_or(|disk| disk.state == DiskState::Out);
-        let is_rebuilding =
-            found.repairs.queued > 0 || map.pgs.iter().flat_map(|pg| &pg.disks).any(is_out);
-        let now = self.client.clock().monotonic();
-        let engine = self.process.engine.as_ref();
-        self.figures.of(map, found.reports(), is_rebuilding, engine, now)
+    /// What a look found, for its figures.
+    pub(super) fn seen<'a>(&self, found: &'a Found, map: &'a Arc<ClusterMap>) -> Seen<'a> {
+        let leader = found.leader();
+        let rebuild_rate = match &self.process.engine {
+            Some(engine) => engine.repair_bytes_per_second(map),
+            None => Engine::usual_repair_bytes_per_second(map),
+        };
+        Seen {
+            map,
+            unused: &found.unused,
+            reports: found.reports(),
+            suspects: found.suspects(),
+            withheld: leader.map(|leader| &*leader.withheld).unwrap_or_default(),
+            voters: found.voters_of(map),
+            more_metadata_replicas: found
+                .voters()
+                .map(|(voters, well)| replicas_to_lose(voters, well)),
+            repairs: found.repairs,
+            rebuild_rate,
+            is_gateway: self.process.roles.contains(Roles::GATEWAY),
+            now: self.client.clock().now(),
+        }
     }
 
     /// What it comes to.
     pub(super) fn health_of(&self, found: &Found) -> Health {
+        let margin = found.map.judged().map(|judged| judged.margin.clone());
         let replicas = found.voters().map(|(voters, well)| replicas_to_lose(voters, well));
-        let readable = found.readable();
-        let margin = health::margin_of(
-            found.map.made(),
-            |id| readable.contains(&id),
-            found.repairs,
-            replicas,
-        );
+        let margin =
+            margin.unwrap_or_else(|| health::margin_of(None, |_| false, found.repairs, replicas));
         Health::new(self.reasons(found), margin)
     }
 
@@ -67,7 +88,10 @@ impl StatusGatherer {
                 reasons.push(Reason::meta_no_quorum(found.silence, &found.why_silent()));
             }
             FoundMap::Unmade => reasons.push(Reason::no_disks()),
-            FoundMap::Made(map) => reasons.extend(self.reasons_of_map(found, map)),
+            FoundMap::Made(_, judged) => {
+                reasons.extend(judged.reasons.iter().cloned());
+                reasons.extend(self.process.engine.iter().flat_map(of_engine));
+            }
         }
         reasons.extend(found.held.as_ref().map(Reason::meta_held));
         reasons.extend(self.backup_targets().iter().filter_map(BackupTargetStatus::reason));
@@ -86,33 +110,15 @@ impl StatusGatherer {
         health::mutes::apply(&mut reasons, mutes, now);
         reasons
     }
+}
 
-    fn reasons_of_map(&self, found: &Found, map: &ClusterMap) -> Vec<Reason> {
-        let is_gateway = self.process.roles.contains(Roles::GATEWAY);
-        let readable = found.readable();
-        let of_stripes = health::of_stripes(map, |id| readable.contains(&id), found.repairs);
-        // What can't be read or written stops clients, and so gateways only.
-        let fitting = |reason: Reason| if is_gateway { reason } else { reason.as_warning() };
-        let mut reasons: Vec<Reason> = of_stripes.into_iter().map(fitting).collect();
-        let withheld = found.leader().map(|leader| &*leader.withheld).unwrap_or_default();
-        reasons.extend(health::of_upkeep(map, withheld));
-        let now = self.client.clock().now();
-        let facts = DiskFacts::new(map, found.reports(), found.suspects(), now);
-        reasons.extend(health::of_disks(&facts));
-        let figures = self.map_figures(found);
-        reasons.extend(figures.tolerance_low);
-        reasons.extend(figures.durability.as_ref().and_then(DurabilityStatus::reason));
-        reasons.extend(health::mixed_releases(map));
-        if let Some(engine) = &self.process.engine {
-            let age = engine.map_age();
-            if age.is_none_or(|age| age > MAP_AGE_MAX) {
-                reasons.push(Reason::map_old(age));
-            }
-            reasons.extend(engine.out_of_reach().as_ref().map(Reason::gateway_cut_off));
-            reasons.extend(health::disk_slow(&engine.slow_disks()));
-        }
-        reasons
-    }
+/// What the engine of a gateway knows.
+fn of_engine(engine: &Engine) -> Vec<Reason> {
+    let age = engine.map_age();
+    let map_old = age.is_none_or(|age| age > MAP_AGE_MAX).then(|| Reason::map_old(age));
+    let cut_off = engine.out_of_reach().as_ref().map(Reason::gateway_cut_off);
+    let slow = health::disk_slow(&engine.slow_disks());
+    map_old.into_iter().chain(cut_off).chain(slow).collect()
 }
 
 /// By how many milliseconds a clock that said `time` between `asked` and `answered` is ahead of the one

@@ -174,9 +174,9 @@ codes! {
         "Any disks as `drystone admin status` says; not the whole node that the message names."
     }
     DurabilityLow "DURABILITY_LOW" Yellow Never {
-        "By the durability model the chance to keep an object for a year has fewer nines than the target of 11. Where the cluster is too small to reach those with its coding, it has at least half a nine less than this coding has with the same disks, a rebuild rate of 50 MB/s for each disk and 10 minutes until a lost disk is given up."
+        "By the durability model the chance to keep an object for a year has fewer nines than the target of 11, at the rate that is set for rebuilding. Looked at are STANDARD, the classes that buckets use, and what has an older coding still. Where the cluster is too small to reach 11 with the coding, it has at least half a nine less than this coding has with the same disks, a rebuild rate of 50 MB/s for each disk and 10 minutes until a lost disk is given up."
         "Nothing is wrong now: rebuilding a lost disk would take so long that the next failures become likely to meet."
-        "Let repair go faster or begin earlier (`drystone admin upkeep set --rate 512M --out-after 10m`), add disks so that more of them share the work, or choose a coding with more parity. `drystone durability --disks N --disk-size SIZE --coding K+M` compares what each of these gives."
+        "Let repair go faster or begin earlier (`drystone admin upkeep set --rate 512M --out-after 10m`, which counts at once), add disks so that more of them share the work, or choose a coding with more parity. `drystone durability --disks N --disk-size SIZE --coding K+M` compares what each of these gives."
         "As many disks as before; they would be missing for longer."
     }
     MovesPaused "MOVES_PAUSED" Yellow Never {

@@ -2,7 +2,7 @@
 //!
 //! In: mutes of the cluster map, and orders. Out: reasons with the end of their mute, and the command
 //! that an order comes to. What always holds: a mute ends by itself; a reason that stops clients is
-//! heard whatever is muted.
+//! heard whatever is muted, also from processes whose clients it doesn't stop.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ pub struct Muted {
 
 /// Marks those that are muted now.
 pub fn apply(reasons: &mut [Reason], mutes: &[Mute], now: Timestamp) {
-    for reason in reasons.iter_mut().filter(|reason| !reason.blocking) {
+    for reason in reasons.iter_mut().filter(|reason| !reason.stops_clients) {
         let mute = mutes.iter().find(|mute| mute.code == reason.code && mute.until > now);
         reason.muted_until = mute.map(|mute| date::iso8601(mute.until));
     }
@@ -136,10 +136,12 @@ mod tests {
             Reason::warning(Code::NoOpenGroup, String::new()),
             Reason::warning(Code::DiskDown, String::new()),
             Reason::blocking(Code::NoOpenGroup, String::new()),
+            // As a process tells it that isn't a gateway.
+            Reason::blocking(Code::NoOpenGroup, String::new()).as_warning(),
         ];
         apply(&mut reasons, &mutes, now);
         let muted: Vec<_> = reasons.iter().map(|reason| reason.muted_until.as_deref()).collect();
-        assert_eq!(muted, [Some("1970-01-01T00:02:40.000Z"), None, None]);
+        assert_eq!(muted, [Some("1970-01-01T00:02:40.000Z"), None, None, None]);
         let health = Health::new(reasons, Margin::default());
         assert!(!health.ready && health.status == Colour::Red);
     }

@@ -25,6 +25,9 @@ pub struct Repairs {
     /// Shards that the most urgent one has beyond those that a reader needs; `None` when that isn't
     /// known.
     pub spare_least: Option<i64>,
+    /// The same of the most urgent one that can still be read; `None` when there is none, or that isn't
+    /// known.
+    pub spare_readable: Option<i64>,
 }
 
 /// How far data is from being lost.
@@ -66,20 +69,47 @@ pub fn margin_of(
     Margin { more_disks, more_metadata_replicas, text: format!("{disks}; {replicas}") }
 }
 
-/// What the groups and the repair queue give reason for.
+/// What the groups and the repair queue give reason for. `used` is the map without the groups that
+/// nobody uses: nothing is lost with those, but they could be written to.
 pub fn of_stripes(
     map: &ClusterMap,
+    used: &ClusterMap,
     readable: impl Fn(DiskId) -> bool,
     repairs: Repairs,
 ) -> Vec<Reason> {
     if map.disks.is_empty() || map.pgs.is_empty() {
         return vec![Reason::no_disks()];
     }
-    redundancy(map, &readable, repairs).into_iter().chain(no_open_group(map)).collect()
+    redundancy(used, &readable, repairs).into_iter().chain(no_open_group(map)).collect()
 }
 
-/// The worst of what stripes lack.
+/// What stripes lack: what of the repair queue is lost, and apart from that the worst of the rest, so
+/// that whoever doesn't want to hear of the one hears of the other.
 fn redundancy(
+    map: &ClusterMap,
+    readable: &impl Fn(DiskId) -> bool,
+    repairs: Repairs,
+) -> Vec<Reason> {
+    let is_unreadable = Code::DataUnreadable.as_str();
+    let worst = worst_readable(map, readable, repairs);
+    // Of groups it is told as what stops clients, which says more.
+    let lost = lost_extents(repairs)
+        .filter(|_| worst.as_ref().is_none_or(|worst| worst.code != is_unreadable));
+    lost.into_iter().chain(worst).collect()
+}
+
+/// Extents that more is lost of than parity makes up for.
+fn lost_extents(repairs: Repairs) -> Option<Reason> {
+    repairs.spare_least.filter(|spare| *spare < 0)?;
+    let message = format!(
+        "Of {} extents that wait for repair, some have lost more shards than their parity makes up for, so parts of objects can't be read.",
+        repairs.queued
+    );
+    Some(Reason::warning(Code::DataUnreadable, message))
+}
+
+/// The worst of what stripes lack, but for extents that are lost.
+fn worst_readable(
     map: &ClusterMap,
     readable: &impl Fn(DiskId) -> bool,
     repairs: Repairs,
@@ -107,12 +137,6 @@ fn redundancy(
         ));
     }
     let queued = repairs.queued;
-    if repairs.spare_least.is_some_and(|spare| spare < 0) {
-        let message = format!(
-            "Of {queued} extents that wait for repair, some have lost more shards than their parity makes up for, so parts of objects can't be read."
-        );
-        return Some(Reason::warning(Code::DataUnreadable, message));
-    }
     let waiting = match queued {
         0 => String::new(),
         queued => format!("; {queued} extents wait for repair"),
@@ -124,15 +148,18 @@ fn redundancy(
         );
         return Some(Reason::warning(Code::StripeAtRisk, message));
     }
-    if repairs.spare_least == Some(0) {
+    if repairs.spare_readable == Some(0) {
         let message =
             format!("Of {queued} extents that wait for repair, some have no shard to spare.");
         return Some(Reason::warning(Code::StripeAtRisk, message));
     }
-    let more = least.into_iter().chain(repairs.spare_least).min();
+    let more = least.into_iter().chain(repairs.spare_readable).min();
     let more = more.map(|more| format!("; {more} more disks may fail")).unwrap_or_default();
+    let is_lost = repairs.spare_least.is_some_and(|spare| spare < 0);
     match (short.len(), queued) {
         (0, 0) => None,
+        // Those that are lost are told as that.
+        (0, _) if is_lost && repairs.spare_readable.is_none() => None,
         (0, queued) => {
             let message = format!("{queued} extents lack shards and wait for repair{more}.");
             Some(Reason::warning(Code::StripeDegraded, message))
@@ -166,7 +193,7 @@ fn no_open_group(map: &ClusterMap) -> Option<Reason> {
     } else if has_quorum_of(&[DiskState::Up, DiskState::Full]) {
         // A balancer that sent nobody here would keep out the deletes that make room.
         let message = "No placement group has space on enough of its disks; nothing can be written, and reads and deletes go on.";
-        Reason::blocking(Code::NoOpenGroup, message.to_owned()).as_warning()
+        Reason::warning(Code::NoOpenGroup, message.to_owned()).as_red()
     } else {
         let message =
             format!("{message}, nor enough of them for a write quorum; nothing can be written.");

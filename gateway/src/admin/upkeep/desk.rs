@@ -19,21 +19,27 @@ use crate::admin::upkeep::orders::{CancelOrder, ChangeOrder, Changed, UpkeepOrde
 use crate::admin::upkeep::plan::{Known, plan};
 use crate::admin::upkeep::progress::{Doer, MoveMeter, MovesStatus, SPAN_MIN};
 use crate::admin::upkeep::stop::{Present, StopAnswer, ok_to_stop};
+use crate::admin::upkeep::whole::Plans;
 
 /// The word by which a gateway calls the job of moving slots.
 const MOVE_JOB: &str = "move";
+
+/// How often the upkeep is read anew when others change it at the same time.
+const UPKEEP_TRIES: u32 = 5;
 
 /// Carries orders out.
 pub struct UpkeepDesk {
     gatherer: StatusGatherer,
     clock: Arc<dyn Clock>,
     meter: MoveMeter,
+    plans: Plans,
 }
 
 impl UpkeepDesk {
     /// Orders by the gatherer's way to the metadata.
     pub fn new(gatherer: StatusGatherer, clock: Arc<dyn Clock>) -> Self {
-        Self { gatherer, clock, meter: MoveMeter::default() }
+        let plans = Plans::new(Arc::clone(&clock));
+        Self { gatherer, clock, meter: MoveMeter::default(), plans }
     }
 
     /// Whether this process may order anything.
@@ -57,11 +63,15 @@ impl UpkeepDesk {
         };
         let (map, planned) = {
             let change = Change::clone(change);
+            let mut turn = self.plans.turn().await;
             apart(move || {
+                let anyway = turn.plan(&picture.map);
                 let known = Known {
+                    unused: &picture.unused,
                     reports: &picture.reports,
                     voters: picture.voters.as_deref(),
                     lacking: Lacking { items: &lacking, unlooked },
+                    anyway: Some(&anyway.moves),
                 };
                 let planned = plan(&picture.map, &known, &change);
                 (picture.map, planned)
@@ -79,7 +89,7 @@ impl UpkeepDesk {
             for command in change.commands(&map) {
                 self.gatherer.propose(command).await?;
             }
-            self.wake();
+            self.wake().await;
         }
         let sentence = format!("{}.", change.sentence(true));
         Ok(Changed { changed: !is_made, sentence, plan: planned })
@@ -100,6 +110,7 @@ impl UpkeepDesk {
         apart(move || {
             let present = Present {
                 map: &picture.map,
+                unused: &picture.unused,
                 reports: &picture.reports,
                 suspects: &picture.suspects,
                 voters: &voters,
@@ -119,9 +130,10 @@ impl UpkeepDesk {
             self.clock.sleep(SPAN_MIN).await;
             doer = self.doer();
         }
+        let plan = self.plans.recent(&picture.map).await?;
         apart(move || {
             let known = Known { reports: &picture.reports, ..Known::default() };
-            MovesStatus::new(&picture.map, &known, &doer)
+            MovesStatus::new(&picture.map, &plan, &known, &doer)
         })
         .await
     }
@@ -152,24 +164,39 @@ impl UpkeepDesk {
         let (to, since) = (under_way.to, under_way.since);
         let end = MoveEnd { pg, slot, to, result: MoveResult::Cancelled, since };
         self.gatherer.propose(Command::EndMove(end)).await?;
-        self.wake();
+        self.wake().await;
         Ok(order)
     }
 
     /// How the cluster keeps itself whole.
     pub(super) async fn upkeep(&self) -> Result<UpkeepStatus, OrderError> {
-        Ok(UpkeepStatus::new(&self.gatherer.picture().await?.map.upkeep))
+        Ok(UpkeepStatus::new(&self.gatherer.map().await?.upkeep))
     }
 
-    /// Has the cluster keep itself whole in another way.
+    /// Has the cluster keep itself whole in another way. What others change meanwhile stays.
     pub(super) async fn set_upkeep(&self, order: UpkeepOrder) -> Result<UpkeepStatus, OrderError> {
-        let known = self.gatherer.picture().await?.map.upkeep;
-        let wish = order.applied(&known)?;
-        if wish != known {
-            self.gatherer.propose(Command::SetUpkeep(wish)).await?;
-            self.wake();
+        let mut known = self.gatherer.picture().await?.map.upkeep;
+        let mut tries = 1;
+        loop {
+            let wish = order.applied(&known)?;
+            if wish == known {
+                return Ok(UpkeepStatus::new(&wish));
+            }
+            match self.gatherer.propose(Command::SetUpkeep { known, wish }).await {
+                Ok(()) => {
+                    self.wake().await;
+                    return Ok(UpkeepStatus::new(&wish));
+                }
+                Err(OrderError::Refused(why)) => {
+                    let now = self.gatherer.picture().await?.map.upkeep;
+                    if now == known || tries == UPKEEP_TRIES {
+                        return Err(OrderError::Refused(why));
+                    }
+                    (known, tries) = (now, tries + 1);
+                }
+                Err(other) => return Err(other),
+            }
         }
-        Ok(UpkeepStatus::new(&wish))
     }
 
     /// The disks, as `/status` has them.
@@ -177,8 +204,9 @@ impl UpkeepDesk {
         self.gatherer.status().await.disks
     }
 
-    /// What this gateway knows of the map is out of date.
-    fn wake(&self) {
+    /// What this process knows of the map is out of date.
+    async fn wake(&self) {
+        self.plans.forget().await;
         if let Some(engine) = self.gatherer.engine() {
             engine.wake_rebalance();
         }
@@ -186,7 +214,7 @@ impl UpkeepDesk {
 }
 
 /// Computes something that takes its time.
-async fn apart<T: Send + 'static>(
+pub(in crate::admin) async fn apart<T: Send + 'static>(
     compute: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, OrderError> {
     tokio::task::spawn_blocking(compute)

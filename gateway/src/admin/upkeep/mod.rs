@@ -18,8 +18,10 @@ pub mod progress;
 pub mod render;
 mod render_plan;
 #[cfg(test)]
-mod small_cluster;
+pub(super) mod small_cluster;
 pub mod stop;
 pub mod tolerance;
+pub mod whole;
 
 pub use desk::UpkeepDesk;
+pub(super) use desk::apart;

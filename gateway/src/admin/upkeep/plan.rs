@@ -4,16 +4,17 @@
 //! how full disks are before and after, and what may be lost before, at once and afterwards. What
 //! always holds: bytes are estimates, from what a disk holds for each of its slots.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use model::cluster_map::{ClusterMap, Disk, DiskState};
-use model::ids::DiskId;
+use model::ids::{DiskId, PgId};
 use model::moves::{Move, MoveReason};
 use model::placement;
 use model::shard::DiskReport;
 use serde::{Deserialize, Serialize};
 
-use crate::admin::status::is_readable;
+use crate::admin::status::{is_readable, report_of};
 use crate::admin::upkeep::change::Change;
 use crate::admin::upkeep::lacking::Lacking;
 use crate::admin::upkeep::tolerance::ToleranceStatus;
@@ -87,17 +88,21 @@ pub struct DiskPlan {
 /// What is known of the cluster's disks beside the map.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Known<'a> {
-    /// The last report of each.
+    /// Groups that hold nothing and are out of use, ascending: with them nothing can be lost.
+    pub unused: &'a [PgId],
+    /// The last report of each, ascending by disk.
     pub reports: &'a [DiskReport],
     /// Who votes in the metadata, where that is known.
     pub voters: Option<&'a [model::placement::tolerance::Voter]>,
     /// What lacks shards, where that matters.
     pub lacking: Lacking<'a>,
+    /// What is to move as it is, where that was planned before.
+    pub anyway: Option<&'a [Move]>,
 }
 
 impl Known<'_> {
     fn report(&self, disk: DiskId) -> Option<&DiskReport> {
-        self.reports.iter().find(|report| report.disk == disk)
+        report_of(self.reports, disk)
     }
 
     fn is_readable(&self, disk: &Disk) -> bool {
@@ -106,7 +111,16 @@ impl Known<'_> {
 
     /// What may be lost of a cluster as `map` has it.
     pub fn tolerance(&self, map: &ClusterMap) -> ToleranceStatus {
-        ToleranceStatus::new(map, |disk| self.is_readable(disk), self.voters)
+        let used = self.used(map);
+        ToleranceStatus::new(&used, |disk| self.is_readable(disk), self.voters)
+    }
+
+    /// The map without the groups that nobody uses.
+    fn used<'m>(&self, map: &'m ClusterMap) -> Cow<'m, ClusterMap> {
+        if self.unused.is_empty() {
+            return Cow::Borrowed(map);
+        }
+        Cow::Owned(map.without_pgs(self.unused))
     }
 }
 
@@ -119,10 +133,14 @@ pub struct SlotBytes {
 impl SlotBytes {
     /// By what disks have reported.
     pub fn new(map: &ClusterMap, known: &Known<'_>) -> Self {
-        let slots = slots(map);
+        Self::by(&slots(map), map, known)
+    }
+
+    /// The same, where the slots have been counted.
+    pub fn by(slots: &SlotCounts, map: &ClusterMap, known: &Known<'_>) -> Self {
         let mut of_disk = BTreeMap::new();
         let (mut all_bytes, mut all_slots) = (0u64, 0u64);
-        for (disk, count) in slots {
+        for (&disk, &count) in slots {
             let state = map.disk(disk).map(|disk| disk.state);
             // What a disk said before it was given up may be long ago.
             let Some(report) = known.report(disk).filter(|_| state != Some(DiskState::Out)) else {
@@ -166,7 +184,10 @@ impl SlotBytes {
 }
 
 /// How many slots each disk has that has any.
-fn slots(map: &ClusterMap) -> BTreeMap<DiskId, u64> {
+pub type SlotCounts = BTreeMap<DiskId, u64>;
+
+/// Counts the slots of all disks.
+pub(super) fn slots(map: &ClusterMap) -> SlotCounts {
     let mut slots = BTreeMap::new();
     for disk in map.pgs.iter().flat_map(|pg| &pg.disks) {
         *slots.entry(*disk).or_default() += 1;
@@ -177,13 +198,14 @@ fn slots(map: &ClusterMap) -> BTreeMap<DiskId, u64> {
 /// Tries a change.
 pub fn plan(map: &ClusterMap, known: &Known<'_>, change: &Change) -> ChangePlan {
     let changed = change.applied(map);
-    let (anyway, _) = placement::whole_plan(map);
+    let planned = known.anyway.is_none().then(|| placement::whole_plan(map).0);
+    let anyway = known.anyway.or(planned.as_deref()).unwrap_or_default();
     let (moves, after) = placement::whole_plan(&changed);
     let slot_bytes = SlotBytes::new(map, known);
     let disks = fill(map, &after, known, &slot_bytes);
     let mut plan = ChangePlan {
         moves: slot_bytes.sums(&moves),
-        anyway: slot_bytes.sums(&anyway),
+        anyway: slot_bytes.sums(anyway),
         new_groups: (changed.pgs.len() - map.pgs.len()) as u64,
         tolerance_before: known.tolerance(map),
         tolerance_at_once: known.tolerance(&changed),
@@ -277,10 +299,11 @@ fn refusal(map: &ClusterMap, known: &Known<'_>, change: &Change) -> Option<Strin
     let is_short = |pg: &&model::cluster_map::Pg| {
         pg.disks.contains(given_up) && left(pg) < usize::from(pg.coding.data())
     };
-    let short = map.pgs.iter().filter(is_short).count();
-    let Some(first) = map.pgs.iter().find(is_short) else {
+    let used = known.used(map);
+    let short = used.pgs.iter().filter(is_short).count();
+    let Some(first) = used.pgs.iter().find(is_short) else {
         let lacking = known.lacking;
-        let extents = lacking.short(map, is_left);
+        let extents = lacking.needing(map, *given_up, is_left);
         return match (extents, lacking.unlooked) {
             (0, 0) => None,
             (0, _) => Some(format!(

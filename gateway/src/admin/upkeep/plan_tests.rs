@@ -102,6 +102,38 @@ fn a_disk_that_an_extent_waiting_for_repair_needs_is_not_given_up() {
 }
 
 #[test]
+fn a_disk_that_a_lost_extent_does_not_need_is_given_up() {
+    let mut map = cluster(8, 1, "4+2");
+    let id = ExtentId { pg: PgId(0), session: SessionId(1), sequence: 1 };
+    let item = |slots: std::ops::Range<u8>| {
+        let mut missing = SlotSet::default();
+        slots.clone().for_each(|slot| missing.insert(slot));
+        let extent = Extent { id, coding: map.coding, length: 16 << 20, missing, epoch: 0 };
+        [RepairItem { extent, spare: 2 - i16::from(slots.end) }]
+    };
+    let (short, lost) = (item(0..2), item(0..3));
+    let disks = map.pgs[0].disks.clone();
+    map.disk_mut(disks[2]).expect("a disk").state = DiskState::Down;
+    let reports = reports(&map);
+    let refusal = |items: &[RepairItem], disk: DiskId| {
+        let known = Known {
+            reports: &reports,
+            lacking: Lacking { items, unlooked: 0 },
+            ..Known::default()
+        };
+        plan(&map, &known, &Change::Out { disk, is_out: true }).refusal
+    };
+    let other = map.disks.iter().map(|disk| disk.id).find(|disk| !disks.contains(disk));
+    let other = other.expect("two of eight");
+    assert_eq!(refusal(&short, other), None, "it has no shard of it");
+    assert!(refusal(&short, disks[3]).is_some());
+    assert!(refusal(&short, disks[2]).is_some(), "it may come back, and is needed then");
+    for disk in &map.disks {
+        assert_eq!(refusal(&lost, disk.id), None, "what is lost stays so: {disk:?}");
+    }
+}
+
+#[test]
 fn what_is_rebuilt_and_what_may_be_lost_meanwhile_is_told() {
     let map = cluster(8, 1, "4+2");
     let found = planned(&map, &Change::Out { disk: DiskId(2), is_out: true });

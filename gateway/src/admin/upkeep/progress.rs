@@ -12,11 +12,11 @@ use std::time::Duration;
 use engine::{PauseReason, RebalanceProgress};
 use model::cluster_map::ClusterMap;
 use model::moves::Move;
-use model::placement;
 use s3::date;
 use serde::{Deserialize, Serialize};
 
-use crate::admin::upkeep::plan::{Known, MoveSums, SlotBytes, stuck};
+use crate::admin::upkeep::plan::{Known, MoveSums, SlotBytes};
+use crate::admin::upkeep::whole::WholePlan;
 
 /// To `GET /moves`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,12 +116,11 @@ pub struct Doer {
 }
 
 impl MovesStatus {
-    /// What the map and this process tell.
-    pub fn new(map: &ClusterMap, known: &Known<'_>, doer: &Doer) -> Self {
-        let bytes = SlotBytes::new(map, known);
+    /// What the map, the plan of all that is to move, and this process tell.
+    pub fn new(map: &ClusterMap, plan: &WholePlan, known: &Known<'_>, doer: &Doer) -> Self {
+        let bytes = SlotBytes::by(&plan.slots, map, known);
         let begun = begun(map);
-        let (wanted, after) = placement::whole_plan(map);
-        let wanted = bytes.sums(&wanted);
+        let wanted = bytes.sums(plan.wanted(map));
         let under_way_sums = bytes.sums(begun.iter().map(|(what, _)| what));
         let works = doer.progress.as_ref().map(|progress| &*progress.under_way);
         let works = works.unwrap_or_default();
@@ -160,7 +159,7 @@ impl MovesStatus {
             under_way,
             under_way_sums,
             wanted,
-            stuck: stuck(&after),
+            stuck: plan.stuck.clone(),
             done: doer.progress.as_ref().map(MovesDone::new),
             bytes_per_second: speed,
             eta_seconds: left

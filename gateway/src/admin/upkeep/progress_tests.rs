@@ -1,5 +1,7 @@
 //! How far moves are, by the map and by the gateway that does them.
 
+use std::sync::Arc;
+
 use engine::MoveProgress;
 use model::ids::DiskId;
 use model::moves::{MoveReason, SlotMove};
@@ -20,11 +22,21 @@ fn speed_is_measured_between_readings() {
     assert_eq!(meter.read(at(310), 10), None, "another engine began to count");
 }
 
+fn told(map: &ClusterMap, known: &Known<'_>, doer: &Doer) -> MovesStatus {
+    MovesStatus::new(map, &WholePlan::new(&Arc::new(map.clone())), known, doer)
+}
+
 fn with_a_move(reason: MoveReason) -> ClusterMap {
     let mut map = cluster(8, 1, "4+2");
     let pg = &mut map.pgs[0];
     let to = (0..8).map(DiskId).find(|disk| !pg.disks.contains(disk)).expect("a disk");
-    pg.moves.push(SlotMove { slot: 2, to, reason, since: Timestamp::from_seconds(1_000_000) });
+    pg.moves.push(SlotMove {
+        slot: 2,
+        to,
+        reason,
+        since: Timestamp::from_seconds(1_000_000),
+        fault: None,
+    });
     map
 }
 
@@ -33,7 +45,7 @@ fn whoever_is_asked_tells_what_is_under_way() {
     let map = with_a_move(MoveReason::Drain);
     let reports = reports(&map);
     let known = Known { reports: &reports, ..Known::default() };
-    let found = MovesStatus::new(&map, &known, &Doer::default());
+    let found = told(&map, &known, &Doer::default());
     let one = found.under_way.first().expect("a move");
     assert_eq!((one.pg, one.slot, one.reason.as_str()), (0, 2, "drain"));
     assert_eq!(one.from, map.pgs[0].disks[2].0);
@@ -69,7 +81,7 @@ fn the_gateway_that_moves_tells_how_long_it_takes() {
         node: Some(3),
         bytes_per_second: Some(512),
     };
-    let found = MovesStatus::new(&map, &known, &doer(None));
+    let found = told(&map, &known, &doer(None));
     let one = &found.under_way[0];
     assert_eq!((one.extents_done, one.extents_total, one.bytes), (Some(2), Some(8), Some(256)));
     let wanted = found.wanted.all.bytes.expect("known");
@@ -77,7 +89,7 @@ fn the_gateway_that_moves_tells_how_long_it_takes() {
     assert_eq!(found.eta_seconds, Some((wanted + (1 << 10) - 256).div_ceil(512)));
     assert_eq!(found.done.expect("a gateway").bytes, 256);
 
-    let found = MovesStatus::new(&map, &known, &doer(Some(PauseReason::RepairsWaiting)));
+    let found = told(&map, &known, &doer(Some(PauseReason::RepairsWaiting)));
     assert_eq!(found.paused.expect("paused").reason, "repairs-waiting");
     assert_eq!(found.eta_seconds, None);
 }
@@ -87,11 +99,11 @@ fn a_pause_is_known_to_all() {
     let mut map = with_a_move(MoveReason::Balance);
     map.upkeep.is_paused = true;
     let known = Known { reports: &[], ..Known::default() };
-    let found = MovesStatus::new(&map, &known, &Doer::default());
+    let found = told(&map, &known, &Doer::default());
     assert_eq!(found.paused.expect("paused").reason, "operator");
     let doer =
         Doer { progress: Some(RebalanceProgress::default()), is_here: true, ..Doer::default() };
-    let here = MovesStatus::new(&map, &known, &doer);
+    let here = told(&map, &known, &doer);
     assert_eq!(here.paused.expect("paused").reason, "operator", "even with nothing to begin");
     assert_eq!(found.under_way_sums.all.bytes, None, "no disk has reported");
 }
@@ -100,8 +112,8 @@ fn a_pause_is_known_to_all() {
 fn what_cannot_move_is_told() {
     let mut map = cluster(6, 1, "4+2");
     let known = Known { reports: &[], ..Known::default() };
-    assert!(MovesStatus::new(&map, &known, &Doer::default()).stuck.is_empty());
+    assert!(told(&map, &known, &Doer::default()).stuck.is_empty());
     map.disks[2].standing.is_draining = true;
-    let stuck = MovesStatus::new(&map, &known, &Doer::default()).stuck;
+    let stuck = told(&map, &known, &Doer::default()).stuck;
     assert!(stuck.len() == 1 && stuck[0].contains("slots of disk 2 can't leave it"), "{stuck:?}");
 }

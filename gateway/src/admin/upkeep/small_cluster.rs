@@ -10,7 +10,7 @@ use model::shard::{CompactionReport, DiskHealth, DiskReport, ScrubReport};
 
 /// So many nodes, each in a rack of its own, with so many disks of 100 GiB each; disks are numbered
 /// from 0 and nodes from 1.
-pub(super) fn cluster(nodes: u32, disks_each: u32, coding: &str) -> ClusterMap {
+pub(in crate::admin) fn cluster(nodes: u32, disks_each: u32, coding: &str) -> ClusterMap {
     let coding = Coding::parse(coding).expect("a coding");
     let mut map = ClusterMap::new(ClusterId([1; 16]), coding);
     map.level = FEATURE_LEVEL;
@@ -34,11 +34,11 @@ pub(super) fn cluster(nodes: u32, disks_each: u32, coding: &str) -> ClusterMap {
 }
 
 /// One more disk on a node.
-pub(super) fn add_disk(map: &mut ClusterMap, node: u32) {
+pub(in crate::admin) fn add_disk(map: &mut ClusterMap, node: u32) {
     let id = map.disks.len() as u32;
     map.disks.push(Disk {
         id: DiskId(id),
-        uuid: DiskUuid([id as u8 + 1; 16]),
+        uuid: DiskUuid([(id as u8).wrapping_add(1); 16]),
         node: NodeId(node),
         rack: format!("r{node}"),
         zone: String::new(),
@@ -50,7 +50,7 @@ pub(super) fn add_disk(map: &mut ClusterMap, node: u32) {
 }
 
 /// What the disks report: 1 KiB for each slot, and a tenth of 100 GiB in use.
-pub(super) fn reports(map: &ClusterMap) -> Vec<DiskReport> {
+pub(in crate::admin) fn reports(map: &ClusterMap) -> Vec<DiskReport> {
     let slots = |disk: DiskId| map.pgs.iter().filter(|pg| pg.disks.contains(&disk)).count() as u64;
     map.disks
         .iter()
@@ -75,6 +75,6 @@ pub(super) fn reports(map: &ClusterMap) -> Vec<DiskReport> {
 }
 
 /// Voters on the first nodes, all well.
-pub(super) fn voters(count: u32) -> Vec<Voter> {
+pub(in crate::admin) fn voters(count: u32) -> Vec<Voter> {
     (1..=count).map(|node| Voter { node: NodeId(node), is_well: true }).collect()
 }

@@ -6,15 +6,15 @@
 //! what isn't known is no reason to say yes.
 
 use model::cluster_map::{ClusterMap, Disk, DiskState, Pg};
-use model::ids::{DiskId, NodeId};
+use model::ids::{DiskId, NodeId, PgId};
 use model::node::Roles;
 use model::placement;
 use model::placement::tolerance::Voter;
 use model::shard::DiskReport;
 use serde::{Deserialize, Serialize};
 
-use crate::admin::status::is_readable;
-use crate::admin::upkeep::lacking::Lacking;
+use crate::admin::status::{is_readable, report_of};
+use crate::admin::upkeep::lacking::{Lacking, Short};
 
 /// To `GET /nodes/ID/ok-to-stop`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +34,9 @@ pub struct StopAnswer {
 pub struct Present<'a> {
     /// The map.
     pub map: &'a ClusterMap,
-    /// The disks' last reports.
+    /// Groups that hold nothing and are out of use, ascending: with them nothing can be lost.
+    pub unused: &'a [PgId],
+    /// The disks' last reports, ascending by disk.
     pub reports: &'a [DiskReport],
     /// Disks that are silent and not down yet.
     pub suspects: &'a [DiskId],
@@ -53,7 +55,9 @@ pub fn ok_to_stop(present: &Present<'_>, node: NodeId) -> StopAnswer {
     // Nothing gets worse for objects by the end of a node that has none of their shards.
     if map.disks.iter().any(|disk| disk.node == node) {
         reasons.extend(unreadable_groups(present, node));
-        reasons.extend(unreadable_extents(present, node));
+        let (reason, note) = unreadable_extents(present, node);
+        reasons.extend(reason);
+        notes.extend(note);
         match writing(map, gone) {
             Writing::Known => {}
             Writing::New(coding) => notes.push(format!(
@@ -107,7 +111,7 @@ fn why(present: &Present<'_>, node: NodeId) -> String {
 impl Present<'_> {
     /// Whether a disk's shards can be read, for all that is known.
     fn is_there(&self, disk: &Disk) -> bool {
-        let report = self.reports.iter().find(|report| report.disk == disk.id);
+        let report = report_of(self.reports, disk.id);
         is_readable(disk, report) && !self.suspects.contains(&disk.id)
     }
 
@@ -123,7 +127,8 @@ fn unreadable_groups(present: &Present<'_>, node: NodeId) -> Option<String> {
         pg.disks.iter().filter(|disk| present.is_readable(**disk, without)).count()
     };
     let is_short = |pg: &&Pg| left(pg, Some(node)) < usize::from(pg.coding.data());
-    let short: Vec<&Pg> = present.map.pgs.iter().filter(is_short).collect();
+    let is_used = |pg: &&Pg| present.unused.binary_search(&pg.id).is_err();
+    let short: Vec<&Pg> = present.map.pgs.iter().filter(is_used).filter(is_short).collect();
     let first = short.first()?;
     let is_short_now = |pg: &&&Pg| left(pg, None) < usize::from(pg.coding.data());
     if short.iter().all(|pg| is_short_now(&pg)) {
@@ -136,24 +141,33 @@ fn unreadable_groups(present: &Present<'_>, node: NodeId) -> Option<String> {
     Some(format!(
         "{} of {} placement groups couldn't be read without it: of group {pg}, {} of {width} shards would be left, and {needed} are needed.",
         short.len(),
-        present.map.pgs.len(),
+        present.map.pgs.len() - present.unused.len(),
         left(first, Some(node)),
     ))
 }
 
-/// The extents that wait for repair and have too few shards without the node.
-fn unreadable_extents(present: &Present<'_>, node: NodeId) -> Option<String> {
+/// The extents that wait for repair and have too few shards without the node: why it may not be
+/// stopped, and what is so whether or not it is.
+fn unreadable_extents(present: &Present<'_>, node: NodeId) -> (Option<String>, Option<String>) {
     let lacking = present.lacking;
     if lacking.unlooked > 0 {
-        return Some(format!(
+        let reason = format!(
             "{} extents wait for repair, too many to tell what their shards on this node are needed for.",
             lacking.total()
-        ));
+        );
+        return (Some(reason), None);
     }
-    let short = lacking.short(present.map, |disk| present.is_readable(disk, Some(node)));
-    (short > 0).then(|| {
-        format!("{short} extents that wait for repair couldn't be read without it; their repair comes first.")
-    })
+    let Short { newly, anyway } = lacking.short(
+        present.map,
+        |disk| present.is_readable(disk, None),
+        |disk| present.is_readable(disk, Some(node)),
+    );
+    let reason = (newly > 0).then(|| {
+        format!("{newly} extents that wait for repair couldn't be read without it; their repair comes first.")
+    });
+    let note = (anyway > 0)
+        .then(|| format!("{anyway} extents that wait for repair can't be read with it either."));
+    (reason, note)
 }
 
 /// Where objects would be written.

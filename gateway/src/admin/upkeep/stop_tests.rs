@@ -2,9 +2,10 @@
 
 use model::coding::Coding;
 use model::extent::{Extent, SlotSet};
-use model::ids::{ExtentId, PgId, SessionId};
+use model::ids::{ExtentId, SessionId};
 use model::moves::{MoveReason, SlotMove};
 use model::node::Node;
+use model::placement::pgs_to_add;
 use model::time::Timestamp;
 use model::upkeep::RepairItem;
 
@@ -16,6 +17,7 @@ struct Case {
     map: ClusterMap,
     voters: Vec<Voter>,
     suspects: Vec<DiskId>,
+    unused: Vec<PgId>,
     lacking: Vec<RepairItem>,
     unlooked: u64,
 }
@@ -26,6 +28,7 @@ impl Case {
             map: cluster(nodes, disks_each, coding),
             voters: voters(3),
             suspects: Vec::new(),
+            unused: Vec::new(),
             lacking: Vec::new(),
             unlooked: 0,
         }
@@ -35,6 +38,7 @@ impl Case {
         let reports = reports(&self.map);
         let present = Present {
             map: &self.map,
+            unused: &self.unused,
             reports: &reports,
             suspects: &self.suspects,
             voters: &self.voters,
@@ -146,12 +150,58 @@ fn what_waits_for_repair_counts_as_lost() {
 }
 
 #[test]
+fn what_is_lost_for_good_keeps_no_node_from_stopping() {
+    let mut case = Case::new(7, 1, "4+2");
+    let mut missing = SlotSet::default();
+    (0..3).for_each(|slot| missing.insert(slot));
+    let id = ExtentId { pg: PgId(0), session: SessionId(1), sequence: 1 };
+    let coding = Coding::new(4, 2).expect("valid");
+    let extent = Extent { id, coding, length: 16 << 20, missing, epoch: 0 };
+    case.lacking = vec![RepairItem { extent: extent.clone(), spare: -1 }];
+    for node in 1..=7 {
+        let found = case.yes(node);
+        let note = "1 extents that wait for repair can't be read with it either.";
+        assert_eq!(found.notes, [note], "{node}");
+    }
+    // The same while a disk is down that it needs; others need that one, too.
+    let pg = case.map.pgs[0].clone();
+    missing = SlotSet::default();
+    (0..2).for_each(|slot| missing.insert(slot));
+    case.lacking = vec![RepairItem { extent: Extent { missing, ..extent }, spare: 0 }];
+    case.map.disk_mut(pg.disks[2]).expect("a disk").state = DiskState::Down;
+    let found = case.yes(pg.disks[3].0 + 1);
+    assert!(found.notes[0].contains("can't be read with it either"), "{found:?}");
+    case.map.disk_mut(pg.disks[2]).expect("a disk").state = DiskState::Up;
+    case.no(pg.disks[3].0 + 1, "1 extents that wait for repair couldn't be read without it");
+}
+
+#[test]
+fn groups_that_nobody_uses_keep_no_node_from_stopping() {
+    let mut case = Case::new(3, 4, "4+2");
+    case.yes(1);
+    // A wide class, taken away again.
+    let standard = std::mem::replace(&mut case.map.coding, Coding::new(8, 2).expect("valid"));
+    let wide = pgs_to_add(&case.map);
+    case.map.coding = standard;
+    case.map.pgs.extend(wide);
+    case.no(1, "placement groups couldn't be read without it");
+    case.unused = case.map.pgs_out_of_use().iter().map(|pg| pg.id).collect();
+    assert!(!case.unused.is_empty() && case.unused.len() < case.map.pgs.len());
+    for node in 1..=3 {
+        case.yes(node);
+    }
+    // Those that are used count, of which one is the last here.
+    case.unused.pop();
+    case.no(1, "1 of ");
+}
+
+#[test]
 fn moves_and_gateways_are_noted() {
     let mut case = Case::new(7, 1, "4+2");
     let spare = (0..7).map(DiskId).find(|disk| !case.map.pgs[0].disks.contains(disk));
     let to = spare.expect("one disk of seven");
     let (reason, since) = (MoveReason::Balance, Timestamp(1));
-    case.map.pgs[0].moves.push(SlotMove { slot: 0, to, reason, since });
+    case.map.pgs[0].moves.push(SlotMove { slot: 0, to, reason, since, fault: None });
     let found = case.yes(to.0 + 1);
     assert_eq!(found.notes, ["1 moves from or to its disks would wait until it is back."]);
     for node in case.map.nodes.iter_mut().skip(1) {

@@ -13,6 +13,7 @@ struct World {
     map: ClusterMap,
     disks: BTreeMap<DiskId, DiskHeard>,
     nodes: BTreeMap<NodeId, Duration>,
+    many_silent: Option<Duration>,
     now: Duration,
 }
 
@@ -36,7 +37,7 @@ impl World {
         let heard = DiskHeard { at: now, health: DiskHealth::Ok, well_since: Some(Duration::ZERO) };
         let disks = map.disks.iter().map(|disk| (disk.id, heard)).collect();
         let nodes = (1..=nodes).map(|node| (NodeId(node), now)).collect();
-        Self { map, disks, nodes, now }
+        Self { map, disks, nodes, many_silent: None, now }
     }
 
     fn evidence(&self) -> Evidence<'_> {
@@ -45,6 +46,7 @@ impl World {
             disks: &self.disks,
             nodes: &self.nodes,
             leads_since: Duration::ZERO,
+            many_silent: self.many_silent,
             now: self.now,
             time: Timestamp(self.now.as_nanos() as u64),
         }
@@ -117,13 +119,24 @@ fn many_silent_nodes_are_not_given_up() {
     }
     (3..=6).for_each(|disk| world.put(disk, DiskState::Down, 800));
     let withheld = vec![NodeId(2), NodeId(3)];
-    assert_eq!(world.verdict(), Verdict { withheld, ..Verdict::default() });
-    // One of them comes back: the other one is alone.
+    assert_eq!(world.verdict(), Verdict { withheld, is_many: true, ..Verdict::default() });
+    // One of them comes back: the other one may be on its way.
     world.silence(2, 0);
     world.put(3, DiskState::Up, 1);
     world.put(4, DiskState::Up, 1);
+    world.many_silent = Some(world.before(299));
+    let withheld = vec![NodeId(3)];
+    assert_eq!(world.verdict(), Verdict { withheld, ..Verdict::default() });
+    // It is alone.
+    world.many_silent = Some(world.before(300));
     let out = vec![(DiskId(5), DiskState::Out), (DiskId(6), DiskState::Out)];
-    assert_eq!(world.verdict(), Verdict { changes: out, ..Verdict::default() });
+    assert_eq!(world.verdict(), Verdict { changes: out.clone(), ..Verdict::default() });
+    // Where a disk isn't down for long before it is out, nobody is waited for longer.
+    world.map.upkeep.out_after_seconds = Some(20);
+    world.many_silent = Some(world.before(19));
+    assert_eq!(world.verdict().changes, []);
+    world.many_silent = Some(world.before(20));
+    assert_eq!(world.verdict().changes, out);
     // In a large cluster two are few.
     let mut world = World::new(20);
     for node in [2, 3] {

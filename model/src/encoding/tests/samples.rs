@@ -16,6 +16,7 @@ use crate::moves::*;
 use crate::names::{BucketName, ClassName, ObjectKey};
 use crate::node::*;
 use crate::query::*;
+use crate::rebuild::SlotFound;
 use crate::recovery::{AdoptObject, BackupBegun, BackupPiece, Held};
 use crate::shard::*;
 use crate::time::Timestamp;
@@ -241,6 +242,7 @@ pub fn commands() -> Vec<(Command, Roles)> {
                 cluster: ClusterId([1; 16]),
                 coding: coding(),
                 replicas: ReplicaId(3),
+                level: 2,
             },
             Roles::METADATA,
         ),
@@ -360,7 +362,15 @@ pub fn commands() -> Vec<(Command, Roles)> {
             Command::ForgetReplica { replica: ReplicaId(4), taken_from: Some(NodeId(2)) },
             Roles::METADATA,
         ),
-        (Command::TakeLease { job: Job::Backup, holder: SessionId(3), duration_ms: 1000 }, users),
+        (
+            Command::TakeLease {
+                job: Job::Backup,
+                holder: SessionId(3),
+                duration_ms: 1000,
+                node: Some(NodeId(2)),
+            },
+            users,
+        ),
         (Command::AdoptObject(adopted()), users),
         (
             Command::AdoptPart(PutPart {
@@ -373,7 +383,13 @@ pub fn commands() -> Vec<(Command, Roles)> {
             users,
         ),
         (Command::AdoptDisk(disk()), keepers),
-        (Command::AdoptPgs { pgs: vec![Pg::new(PgId(1), coding(), vec![DiskId(1)])] }, users),
+        (
+            Command::AdoptPgs {
+                pgs: vec![Pg::new(PgId(1), coding(), vec![DiskId(1)])],
+                slots: vec![SlotFound { pg: PgId(1), slot: 2, from: DiskId(3), to: DiskId(4) }],
+            },
+            users,
+        ),
         (Command::ReleaseHeld { until: SessionId(9) }, users),
         (Command::AdoptNode(Node::new(NodeId(4), registration())), Roles::METADATA),
         (Command::BeginMoves { moves: vec![a_move()] }, users),
@@ -382,13 +398,16 @@ pub fn commands() -> Vec<(Command, Roles)> {
         (Command::WeighDisk { disk: DiskId(1), weight: Some(3) }, users),
         (Command::PlaceNode { node: NodeId(2), place: node_place() }, users),
         (
-            Command::SetUpkeep(UpkeepWish {
-                is_paused: true,
-                bytes_per_second: Some(1 << 20),
-                suspect_after_seconds: Some(1),
-                down_after_seconds: Some(2),
-                out_after_seconds: Some(3),
-            }),
+            Command::SetUpkeep {
+                known: UpkeepWish { is_paused: true, ..UpkeepWish::default() },
+                wish: UpkeepWish {
+                    is_paused: true,
+                    bytes_per_second: Some(1 << 20),
+                    suspect_after_seconds: Some(1),
+                    down_after_seconds: Some(2),
+                    out_after_seconds: Some(3),
+                },
+            },
             users,
         ),
         (Command::MuteHealth(mute()), users),
@@ -442,7 +461,13 @@ fn a_move() -> Move {
 }
 
 fn slot_move() -> SlotMove {
-    SlotMove { slot: 1, to: DiskId(3), reason: MoveReason::Balance, since: Timestamp(4) }
+    SlotMove {
+        slot: 1,
+        to: DiskId(3),
+        reason: MoveReason::Balance,
+        since: Timestamp(4),
+        fault: Some(MoveFault::Sources),
+    }
 }
 
 fn move_end(result: MoveResult) -> MoveEnd {
@@ -540,6 +565,7 @@ pub fn queries() -> Vec<(Query, Roles)> {
         (Query::ClusterMap { known_epoch: 4 }, Roles::ALL),
         (Query::Trust, Roles::METADATA),
         (Query::Held, users),
+        (Query::UnusedGroups, Roles::ALL),
         (
             Query::ToRecode {
                 bucket: bucket_name(),
@@ -701,6 +727,7 @@ fn answers() -> Vec<Answer> {
         Answer::ClusterMap(Some(map())),
         Answer::Trust(Box::new(Trust { authority: Some(authority()), tokens: Vec::new() })),
         Answer::Held(None),
+        Answer::UnusedGroups(vec![PgId(1), PgId(7)]),
         Answer::ToRecode(RecodePage {
             keys: vec![object_key()],
             amount: RecodeAmount { objects: 1, bytes: 9 },
@@ -713,7 +740,7 @@ fn answers() -> Vec<Answer> {
 
 pub fn metadata_responses() -> Vec<MetadataResponse> {
     let committed = Committed { etag: etag(), modified: Timestamp(1), checksum: Some(checksum()) };
-    let lease = Lease { job: Job::Collect, holder: SessionId(1), until: Timestamp(9) };
+    let lease = Lease { job: Job::Collect, holder: SessionId(1), until: Timestamp(9), node: None };
     let outcomes = vec![
         Outcome::Done,
         Outcome::DiskRegistered(DiskId(1)),

@@ -184,7 +184,7 @@ fn a_part_carried_out_leaves_the_rest() {
             assert!(pg.move_of(slot).is_none(), "planned twice");
             assert!(!pg.disks.contains(&to) && !pg.moves.iter().any(|other| other.to == to));
             assert!(pg.moves.is_empty() || reason == MoveReason::Lost, "one at a time");
-            pg.moves.push(SlotMove { slot, to, reason, since: Timestamp(0) });
+            pg.moves.push(SlotMove { slot, to, reason, since: Timestamp(0), fault: None });
         }
         for pg in under_way {
             if random.below(2) == 0 {

@@ -229,6 +229,11 @@ impl Log {
         let mut done = Vec::with_capacity(jobs.len());
         for job in jobs {
             let Job { kind, answer, permit } = job;
+            // Whoever asked has given up, and goes by what it decided since: a disk that stood still
+            // must not delete what counts by now. Anything else does no harm late.
+            if matches!(kind, JobKind::Delete { .. }) && answer.is_closed() {
+                continue;
+            }
             let outcome = self.stage(&kind);
             if outcome.is_ok() {
                 match kind {

@@ -26,7 +26,7 @@ fn found(sequence: u32, bytes: u64, owner: FoundOwner) -> Found {
     let id = ExtentId { pg: PgId(1), session: SessionId(1), sequence };
     let stripes = bytes.div_ceil(STRIPE) as usize;
     let last_stripe_bytes = (bytes - (stripes as u64 - 1) * STRIPE) as u32;
-    Found { id, coding: coding(), stripes: vec![ALL; stripes], last_stripe_bytes, owner }
+    Found { id, coding: coding(), stripes: vec![ALL; stripes], last_stripe_bytes, owner, epoch: 0 }
 }
 
 fn lengths(extents: &[Found]) -> Result<Vec<(u32, u64)>, IncompleteReason> {

@@ -1,12 +1,12 @@
 //! One case for each code.
 
-use model::cluster_map::{Disk, Pg, Standing};
+use model::cluster_map::{Disk, Mute, Pg, Standing};
 use model::coding::Coding;
 use model::ids::{ClusterId, DiskUuid, PgId};
 use model::moves::SlotMove;
 use model::time::Timestamp;
 
-use super::super::Severity;
+use super::super::{Colour, Severity, mutes};
 use super::*;
 
 /// One group of 4+2; disk 0 is on node 1, and so on.
@@ -30,6 +30,11 @@ fn map(states: &[DiskState]) -> ClusterMap {
     }
 }
 
+/// A queue whose most urgent extent has so many shards to spare.
+fn repairs(queued: u64, spare_least: Option<i64>) -> Repairs {
+    Repairs { queued, spare_least, spare_readable: spare_least.filter(|spare| *spare >= 0) }
+}
+
 fn up(map: &ClusterMap) -> impl Fn(DiskId) -> bool {
     |id| map.disk(id).is_some_and(|disk| disk.state == DiskState::Up)
 }
@@ -39,7 +44,7 @@ fn from_all_well_to_too_many_gone() {
     use DiskState::{Down, Full, Up};
     let check = |states: &[DiskState], expected: &[(&str, bool)]| {
         let map = map(states);
-        let found = of_stripes(&map, up(&map), Repairs::default());
+        let found = of_stripes(&map, &map, up(&map), Repairs::default());
         let found: Vec<_> = found.iter().map(|reason| (&*reason.code, reason.blocking)).collect();
         assert_eq!(found, expected, "{states:?}");
     };
@@ -49,7 +54,7 @@ fn from_all_well_to_too_many_gone() {
     check(&[Up, Up, Up, Down, Down, Down], &[("DATA_UNREADABLE", true), ("NO_OPEN_GROUP", true)]);
     // Whoever can delete must get here.
     let full = map(&[Full; 6]);
-    let found = of_stripes(&full, |_| true, Repairs::default());
+    let found = of_stripes(&full, &full, |_| true, Repairs::default());
     let found: Vec<_> = found.iter().map(|reason| (&*reason.code, reason.blocking)).collect();
     assert_eq!(found, [("NO_OPEN_GROUP", false)]);
     check(&[], &[("NO_DISKS", true)]);
@@ -59,7 +64,7 @@ fn from_all_well_to_too_many_gone() {
 fn the_repair_queue_counts_too() {
     let map = map(&[DiskState::Up; 6]);
     let check = |queued, spare_least, expected: &[(&str, &str)]| {
-        let found = of_stripes(&map, |_| true, Repairs { queued, spare_least });
+        let found = of_stripes(&map, &map, |_| true, repairs(queued, spare_least));
         assert!(found.iter().all(|reason| !reason.blocking));
         let found: Vec<_> = found.iter().map(|reason| (&*reason.code, &*reason.message)).collect();
         assert_eq!(found, expected);
@@ -87,11 +92,38 @@ fn the_repair_queue_counts_too() {
 }
 
 #[test]
+fn what_is_lost_hides_nothing_that_may_be_lost() {
+    let states = |down: usize| {
+        let mut map = map(&[DiskState::Up; 6]);
+        map.disks.iter_mut().take(down).for_each(|disk| disk.state = DiskState::Down);
+        map
+    };
+    let check = |down, spare_readable, expected: &[&str], muted: Colour| {
+        let map = states(down);
+        let repairs = Repairs { queued: 3, spare_least: Some(-1), spare_readable };
+        let mut found = of_stripes(&map, &map, up(&map), repairs);
+        found.retain(|reason| reason.code != "NO_OPEN_GROUP");
+        let codes: Vec<_> = found.iter().map(|reason| &*reason.code).collect();
+        assert_eq!(codes, expected);
+        let mute = Mute { code: "DATA_UNREADABLE".to_owned(), until: Timestamp(9) };
+        mutes::apply(&mut found, &[mute], Timestamp(1));
+        assert_eq!(Colour::of(&found), muted, "{found:?}");
+    };
+    check(0, None, &["DATA_UNREADABLE"], Colour::Green);
+    check(0, Some(1), &["DATA_UNREADABLE", "STRIPE_DEGRADED"], Colour::Yellow);
+    check(0, Some(0), &["DATA_UNREADABLE", "STRIPE_AT_RISK"], Colour::Red);
+    check(1, None, &["DATA_UNREADABLE", "STRIPE_DEGRADED"], Colour::Yellow);
+    check(2, None, &["DATA_UNREADABLE", "STRIPE_AT_RISK"], Colour::Red);
+    // What no mute hides is told once.
+    check(3, Some(0), &["DATA_UNREADABLE"], Colour::Red);
+}
+
+#[test]
 fn the_margin_is_the_least_of_groups_and_queue() {
     let check = |down: usize, spare_least, replicas, expected: (Option<i64>, &str)| {
         let mut map = map(&[DiskState::Up; 6]);
         map.disks.iter_mut().take(down).for_each(|disk| disk.state = DiskState::Down);
-        let margin = margin_of(Some(&map), up(&map), Repairs { queued: 0, spare_least }, replicas);
+        let margin = margin_of(Some(&map), up(&map), repairs(0, spare_least), replicas);
         assert_eq!((margin.more_disks, &*margin.text), expected);
     };
     check(0, None, Some(2), (Some(2), "2 more disks may fail; 2 more metadata replicas"));
@@ -116,7 +148,8 @@ fn slots_of_disks_that_are_out_are_being_rebuilt() {
     let mut map = map(&[DiskState::Up; 6]);
     map.disks[5].state = DiskState::Out;
     let since = Timestamp(1);
-    map.pgs[0].moves = vec![SlotMove { slot: 5, to: DiskId(6), reason: MoveReason::Lost, since }];
+    map.pgs[0].moves =
+        vec![SlotMove { slot: 5, to: DiskId(6), reason: MoveReason::Lost, since, fault: None }];
     let reasons = of_upkeep(&map, &[]);
     assert_eq!(&*reasons[0].code, "REBUILDING");
     let message =
