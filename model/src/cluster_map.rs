@@ -8,6 +8,7 @@ use crate::class::StorageClass;
 use crate::coding::Coding;
 use crate::extent::SlotSet;
 use crate::ids::{ClusterId, DiskId, DiskUuid, ExtentId, NodeId, PgId, ReplicaId};
+use crate::limits::DISK_NEARFULL_PERCENT;
 use crate::moves::{SlotMove, SlotMoved};
 use crate::node::{FEATURE_LEVEL, Node, ReplicaPlace};
 use crate::time::Timestamp;
@@ -221,9 +222,17 @@ pub struct UpkeepWish {
     /// is said.
     #[n(4)]
     pub out_after_seconds: Option<u32>,
+    /// A disk of whose file system so many percent are taken is reported; 85 where nothing is said.
+    #[n(5)]
+    pub nearfull_percent: Option<u8>,
 }
 
 impl UpkeepWish {
+    /// When a disk is reported for being nearly full.
+    pub fn nearfull_percent(&self) -> u64 {
+        self.nearfull_percent.map_or(DISK_NEARFULL_PERCENT, u64::from)
+    }
+
     /// When a silent disk is reported.
     pub fn suspect_after(&self) -> Duration {
         Duration::from_secs(self.suspect_after_seconds.unwrap_or(5).into())

@@ -59,8 +59,8 @@ pub const BATCH_COMMANDS_MAX: usize = 512;
 /// Buckets of a cluster, so that ListBuckets stays one page.
 pub const BUCKETS_MAX: usize = 10_000;
 
-/// A disk of whose file system more than this many percent are taken is reported: what is left must
-/// take what a lost node's disks held, and there must be time to buy more.
+/// A disk of whose file system at least this many percent are taken is reported, unless operators say
+/// otherwise: what is left must take what a lost node's disks held, and there must be time to buy more.
 pub const DISK_NEARFULL_PERCENT: u64 = 85;
 
 /// A disk of which more than this many thousandths are taken gets no new extents while others can

@@ -40,6 +40,9 @@ enum UpkeepCommand {
         /// Bytes a second (K, M and G are binary) that moving and rebuilding may take of each gateway.
         #[arg(long, value_name = "BYTES|default", value_parser = parse_rate)]
         rate: Option<Rate>,
+        /// A disk is reported as nearly full when so many percent of its file system are taken.
+        #[arg(long, value_name = "PERCENT|default", value_parser = parse_percent)]
+        nearfull: Option<Percent>,
     },
 }
 
@@ -50,6 +53,19 @@ pub(super) struct Rate(pub(super) Option<u64>);
 /// Seconds; `None` for the default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Span(Option<u32>);
+
+/// Percent; `None` for the default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Percent(Option<u8>);
+
+fn parse_percent(text: &str) -> Result<Percent, String> {
+    if text == "default" {
+        return Ok(Percent(None));
+    }
+    let digits = text.strip_suffix('%').unwrap_or(text);
+    let percent: Option<u8> = digits.parse().ok().filter(|percent| *percent <= 100);
+    percent.map(|percent| Percent(Some(percent))).ok_or_else(|| "a number such as 85".to_owned())
+}
 
 /// Reads a rate.
 pub(super) fn parse_rate(text: &str) -> Result<Rate, String> {
@@ -78,17 +94,18 @@ pub(super) async fn run(endpoint: &str, arguments: &UpkeepArguments) -> Result<E
             let status: UpkeepStatus = read(&http::get(endpoint, "/upkeep").await?)?;
             show(arguments.json, &status, render::upkeep)?;
         }
-        UpkeepCommand::Set { suspect_after, down_after, out_after, rate } => {
+        UpkeepCommand::Set { suspect_after, down_after, out_after, rate, nearfull } => {
             let order = UpkeepOrder {
                 is_paused: None,
                 bytes_per_second: rate.map(|rate| rate.0),
                 suspect_after_seconds: suspect_after.map(|span| span.0),
                 down_after_seconds: down_after.map(|span| span.0),
                 out_after_seconds: out_after.map(|span| span.0),
+                nearfull_percent: nearfull.map(|percent| percent.0),
             };
             ensure!(
                 order != UpkeepOrder::default(),
-                "nothing is named: give --suspect-after, --down-after, --out-after or --rate"
+                "nothing is named: give --suspect-after, --down-after, --out-after, --rate or --nearfull"
             );
             set(endpoint, &order, arguments.json).await?;
         }
@@ -115,6 +132,16 @@ mod tests {
         assert_eq!(parse_span("default"), Ok(Span(None)));
         for wrong in ["", "s", "-1s", "1.5h", "9999999h", "5d", "5µ"] {
             assert!(parse_span(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn percents_are_at_most_a_hundred() {
+        assert_eq!(parse_percent("85"), Ok(Percent(Some(85))));
+        assert_eq!(parse_percent("70%"), Ok(Percent(Some(70))));
+        assert_eq!(parse_percent("default"), Ok(Percent(None)));
+        for wrong in ["", "101", "-1", "0.9", "full"] {
+            assert!(parse_percent(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -65,6 +65,7 @@ pub(crate) async fn run(
         working: JoinSet::new(),
         busy: BTreeMap::new(),
         seen: BTreeMap::new(),
+        over: BTreeMap::new(),
         resting: BTreeMap::new(),
         waiting: BTreeMap::new(),
         posts: BTreeMap::new(),
@@ -84,6 +85,8 @@ struct Carrier {
     busy: BTreeMap<Slot, (AbortHandle, Begun)>,
     /// When moves were first seen here.
     seen: BTreeMap<Slot, (Timestamp, Duration)>,
+    /// Moves that have ended, which this gateway's map may still show.
+    over: BTreeMap<Slot, Timestamp>,
     /// Moves that failed.
     resting: BTreeMap<Slot, Rest>,
     /// Since when there is something to do for nodes whose lease isn't asked for yet.
@@ -134,10 +137,16 @@ impl Carrier {
             |slot: &Slot, since: Timestamp| all.iter().any(|begun| begun.is(*slot, since));
         self.resting.retain(|slot, rest| is_there(slot, rest.since));
         self.seen.retain(|slot, (since, _)| is_there(slot, *since));
+        self.over.retain(|slot, since| is_there(slot, *since));
+        all.retain(|begun| self.over.get(&begun.slot()) != Some(&begun.since));
         for begun in &all {
             self.seen.entry(begun.slot()).or_insert((begun.since, now));
         }
         self.ask_for_leases(&map, &all, now);
+        if !all.is_empty() {
+            // For those that wait by the old one, too.
+            self.shared.repair.set_rate(&self.shared, &map);
+        }
         // What is lost waits for nothing else.
         let is_any_lost = all.iter().any(|begun| begun.what.reason == MoveReason::Lost);
         let is_due = |begun: &Begun| begun.what.reason == MoveReason::Lost || !is_any_lost;
@@ -165,7 +174,6 @@ impl Carrier {
         if next.is_empty() || is_held(&self.shared).await? {
             return Ok(());
         }
-        self.shared.repair.set_rate(&self.shared, &map);
         for begun in next {
             self.shared.rebalance.begin(begun.what);
             let seen = self.seen.get(&begun.slot()).map_or(now, |(_, seen)| *seen);
@@ -219,6 +227,7 @@ impl Carrier {
         let (what, desk) = (begun.what, &self.shared.rebalance);
         desk.end(what);
         let Err(failure) = result else {
+            self.over.insert(slot, begun.since);
             self.resting.remove(&slot);
             desk.slots.fetch_add(1, Ordering::Relaxed);
             let reason = what.reason.as_str();

@@ -6,7 +6,8 @@
 //! [`steer`] has moves begun and given up, which [`plan`] decides; one gateway does that. [`carry`] has
 //! those carried out that go to nodes whose lease the gateway has: [`slot`] puts one slot's shards on
 //! its new disk, in batches ([`batch`]) of shards copied from the old one or rebuilt from the others
-//! ([`source`]). [`strays`] deletes what moves left behind.
+//! ([`source`]). [`strays`] deletes what moves left behind, of which [`deletions`] keeps
+//! note.
 //!
 //! What always holds: the old disk's shards count until the metadata has given the slot to the new disk,
 //! and that it does only when nothing is missing there (I-12). A shard is deleted from a disk that has
@@ -15,6 +16,7 @@
 
 mod batch;
 mod carry;
+mod deletions;
 mod plan;
 mod slot;
 mod source;
@@ -30,6 +32,7 @@ use model::moves::Move;
 use tokio::sync::Notify;
 
 pub(crate) use carry::run as carry;
+use deletions::Deletions;
 pub use plan::PauseReason;
 pub(crate) use steer::run as steer;
 
@@ -52,6 +55,7 @@ pub(crate) struct RebalanceDesk {
     under_way: Mutex<BTreeMap<(PgId, u8), MoveProgress>>,
     paused: Mutex<Option<PauseReason>>,
     places_of_strays: Mutex<BTreeSet<(DiskId, PgId)>>,
+    deletions: Deletions,
 }
 
 /// How far a move is.
@@ -145,6 +149,7 @@ impl RebalanceDesk {
 
     /// Nothing is decided here any more.
     fn hand_over(&self) {
+        self.deletions.hand_over();
         metrics::gauge!("drystone_moves_under_way").set(0.0);
         metrics::gauge!("drystone_stray_groups").set(0.0);
         self.set_paused(None);

@@ -101,7 +101,7 @@ impl SlotTask {
 
     /// What the new disk has of the group already may be left over from an earlier move, and somebody
     /// may have asked for its deletion just before this one was begun: by the end of this no such
-    /// request is on its way any more, as each has run its course so long after its map was looked at.
+    /// request is on its way any more.
     async fn wait_for_deletions(&self) -> Result<(), MoveFailure> {
         let Move { pg, to, .. } = self.begun.what;
         let (shared, options) = (&self.shared, &self.shared.options);
@@ -109,11 +109,7 @@ impl SlotTask {
         match shared.door.call(to, request, options.read_deadline).await {
             Ok(ShardResponse::Inventory(found)) if found.is_empty() => Ok(()),
             Ok(ShardResponse::Inventory(_)) => {
-                let over = self.seen + options.delete_deadline;
-                let now = shared.clock.monotonic();
-                if let Some(wait) = over.checked_sub(now).filter(|wait| !wait.is_zero()) {
-                    shared.clock.sleep(wait).await;
-                }
+                shared.rebalance.deletions.over(shared, to, pg, self.seen).await;
                 Ok(())
             }
             _ => Err(MoveFailure::TargetFailed),

@@ -38,6 +38,7 @@ pub(crate) async fn run(
     mut stopping: watch::Receiver<bool>,
 ) {
     let _idle_at_the_end = Idle(&shared.rebalance);
+    shared.rebalance.deletions.take_over(shared.clock.monotonic());
     tokio::select! {
         _ = stopping.wait_for(|stop| *stop) => {}
         () = steer(&shared, interval) => {}

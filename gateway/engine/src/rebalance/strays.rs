@@ -396,16 +396,22 @@ async fn delete(
         return Ok(true);
     }
     let asked = shared.clock.monotonic();
-    let map = shared.map.refresh().await?;
+    // Before the map is looked at: who begins a move after that sees it.
+    let deletions = &shared.rebalance.deletions;
+    deletions.begun(disk, pg, asked);
+    let map = shared.map.refresh().await;
     let half = shared.options.delete_deadline / 2;
     let is_late = shared.clock.monotonic().saturating_sub(asked) > half;
-    if is_late || map.pg(pg).is_none_or(|pg| has_right(pg, disk)) {
-        return Ok(false);
+    let is_theirs = map.as_ref().is_ok_and(|map| map.pg(pg).is_none_or(|pg| has_right(pg, disk)));
+    if map.is_err() || is_late || is_theirs {
+        deletions.answered(disk, pg);
+        return map.map(|_| false);
     }
     let count = extents.len() as u64;
     let request = ShardRequest::Delete { disk, extents: extents.into_iter().collect() };
     match shared.door.call(disk, request, half).await {
         Ok(_) => {
+            deletions.answered(disk, pg);
             shared.rebalance.strays.fetch_add(count, Ordering::Relaxed);
             metrics::counter!("drystone_strays_deleted_total").increment(count);
             Ok(true)

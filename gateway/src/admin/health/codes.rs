@@ -150,7 +150,7 @@ codes! {
         "Unchanged. What is full can't take what is rebuilt, though: a cluster that is full altogether can't heal."
     }
     DiskNearfull "DISK_NEARFULL" Yellow Never {
-        "More than 85 % of a disk's file system is taken."
+        "More of a disk's file system is taken than `drystone admin upkeep show` says it should be: 85 % unless `upkeep set --nearfull` says otherwise."
         "None yet. New objects go to emptier disks where there are some; above 90 % the disk is avoided, and at its reserve it takes nothing more (DISK_FULL)."
         "Add disks, or delete objects, before it is full: `drystone admin status` shows the sizes. Keep as much free in the cluster as its largest node holds, so that the loss of that node can be healed."
         "Unchanged, as long as what is left suffices for rebuilding a lost disk."

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use model::cluster_map::{ClusterMap, Disk, DiskState};
 use model::ids::DiskId;
-use model::limits::DISK_NEARFULL_PERCENT;
 use model::shard::{DiskHealth, DiskReport};
 use model::time::Timestamp;
 use s3::date;
@@ -139,7 +138,7 @@ impl<'a> DiskFacts<'a> {
     fn is_nearfull(&self, disk: &Disk) -> Option<String> {
         let report = self.present(disk)?;
         let is_full = disk.state == DiskState::Full || report.health == DiskHealth::Full;
-        let is_near = report.taken_percent()? >= DISK_NEARFULL_PERCENT;
+        let is_near = report.taken_percent()? >= self.map.upkeep.nearfull_percent();
         (is_near && !is_full).then(|| taken(Some(report)))
     }
 

@@ -86,6 +86,9 @@ pub struct UpkeepOrder {
     /// Seconds until a disk that is down is given up and rebuilt elsewhere.
     #[serde(default, deserialize_with = "named", skip_serializing_if = "Option::is_none")]
     pub out_after_seconds: Option<Option<u32>>,
+    /// Percent of a disk's file system that are taken when it is reported as nearly full.
+    #[serde(default, deserialize_with = "named", skip_serializing_if = "Option::is_none")]
+    pub nearfull_percent: Option<Option<u8>>,
 }
 
 /// A field that was named, even if with `null`.
@@ -121,6 +124,8 @@ pub struct UpkeepStatus {
     pub down_after: Span,
     /// Until a disk that is down is given up and rebuilt elsewhere.
     pub out_after: Span,
+    /// Percent of a disk's file system that are taken when it is reported as nearly full.
+    pub nearfull_percent: u64,
 }
 
 impl UpkeepStatus {
@@ -136,12 +141,16 @@ impl UpkeepStatus {
             suspect_after: span(wish.suspect_after_seconds, wish.suspect_after()),
             down_after: span(wish.down_after_seconds, wish.down_after()),
             out_after: span(wish.out_after_seconds, wish.out_after()),
+            nearfull_percent: wish.nearfull_percent(),
         }
     }
 }
 
 /// The least that moves and repair can go on with.
 const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
+
+/// Below it every disk in use would be reported, and above it most are full by then.
+const NEARFULL_PERCENT: std::ops::RangeInclusive<u64> = 10..=98;
 
 /// The longest span that makes sense: a month.
 const SECONDS_MAX: u64 = 31 * 24 * 3600;
@@ -157,11 +166,19 @@ impl UpkeepOrder {
                 .unwrap_or(known.suspect_after_seconds),
             down_after_seconds: self.down_after_seconds.unwrap_or(known.down_after_seconds),
             out_after_seconds: self.out_after_seconds.unwrap_or(known.out_after_seconds),
+            nearfull_percent: self.nearfull_percent.unwrap_or(known.nearfull_percent),
         };
         let invalid = |text: String| Err(OrderError::Invalid(text));
         if wish.bytes_per_second.is_some_and(|rate| rate < BYTES_PER_SECOND_MIN) {
             return invalid(format!(
                 "The rate must be at least {BYTES_PER_SECOND_MIN} bytes a second; to stop moves, pause them."
+            ));
+        }
+        if !NEARFULL_PERCENT.contains(&wish.nearfull_percent()) {
+            return invalid(format!(
+                "A disk is reported as nearly full at {} to {} percent.",
+                NEARFULL_PERCENT.start(),
+                NEARFULL_PERCENT.end()
             ));
         }
         let spans = [wish.suspect_after(), wish.down_after(), wish.out_after()];
@@ -201,6 +218,8 @@ mod tests {
             r#"{"bytes_per_second":null,"down_after_seconds":20}"#,
             Ok(UpkeepWish { bytes_per_second: None, down_after_seconds: Some(20), ..known }),
         );
+        check(r#"{"nearfull_percent":70}"#, Ok(UpkeepWish { nearfull_percent: Some(70), ..known }));
+        check(r#"{"nearfull_percent":99}"#, Err("at 10 to 98 percent"));
         check(r#"{"bytes_per_second":0}"#, Err("to stop moves, pause them"));
         check(r#"{"suspect_after_seconds":0}"#, Err("suspect after 0 s"));
         check(r#"{"down_after_seconds":4}"#, Err("suspect after 5 s, down after 4 s"));

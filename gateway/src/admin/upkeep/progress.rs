@@ -34,12 +34,13 @@ pub struct MovesStatus {
     /// Bytes a second that this gateway moves, measured over the last minute at most; `null` when it
     /// moves nothing.
     pub bytes_per_second: Option<u64>,
-    /// Seconds until all is moved, at that speed.
+    /// Seconds until all is moved, if this gateway did it alone at that speed.
     pub eta_seconds: Option<u64>,
     /// Why nothing is begun but the rebuilding of what is lost; `null` when nothing stands in the
     /// way, or another gateway knows.
     pub paused: Option<Paused>,
-    /// Whether the process that was asked moves slots for the cluster: one gateway does.
+    /// Whether the process that was asked plans moves for the cluster: one gateway does, and all carry
+    /// them out.
     pub is_here: bool,
     /// What that process' node is; `null` where it is the only process.
     pub node: Option<u32>,
@@ -107,7 +108,7 @@ impl From<PauseReason> for Paused {
 pub struct Doer {
     /// What its engine has come to, where it has one.
     pub progress: Option<RebalanceProgress>,
-    /// Whether it moves slots for the cluster.
+    /// Whether it plans moves for the cluster.
     pub is_here: bool,
     /// Its node.
     pub node: Option<u32>,

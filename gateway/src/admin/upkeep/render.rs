@@ -71,8 +71,10 @@ fn write_moves(out: &mut String, status: &MovesStatus) -> std::fmt::Result {
         writeln!(out, "Done       {text}, by this gateway since it began")?;
     }
     if let Some(speed) = status.bytes_per_second {
-        let eta = status.eta_seconds.map(|eta| format!(", about {} left", span(eta)));
-        writeln!(out, "Speed      {}/s{}", bytes(Some(speed)), eta.unwrap_or_default())?;
+        let eta =
+            status.eta_seconds.map(|eta| format!(", which alone would take about {}", span(eta)));
+        let eta = eta.unwrap_or_default();
+        writeln!(out, "Speed      {}/s by this gateway{eta}", bytes(Some(speed)))?;
     }
     if let Some(rate) = status.rate {
         writeln!(out, "Rate       at most {}/s", bytes(Some(rate)))?;
@@ -84,7 +86,7 @@ fn write_moves(out: &mut String, status: &MovesStatus) -> std::fmt::Result {
     if status.is_here && is_idle && status.wanted.all.slots > 0 {
         writeln!(out, "Waiting    {WAITING}")?;
     }
-    writeln!(out, "Done by    {}", doer(status))?;
+    writeln!(out, "Planned by {}", planner(status))?;
     for stuck in &status.stuck {
         writeln!(out, "warning: {stuck}")?;
     }
@@ -101,12 +103,12 @@ fn write_moves(out: &mut String, status: &MovesStatus) -> std::fmt::Result {
     Ok(())
 }
 
-fn doer(status: &MovesStatus) -> String {
+fn planner(status: &MovesStatus) -> String {
     match (status.is_here, status.node, &status.done) {
         (true, Some(node), _) => format!("the gateway of node {node}, which was asked"),
         (true, None, _) => "the process that was asked".to_owned(),
         (false, _, Some(_)) => {
-            "another gateway, if any, and not the one that was asked; ask that for more".to_owned()
+            "another gateway, which knows why nothing is begun; each carries out a part".to_owned()
         }
         (false, _, None) => "a gateway; ask the admin listener of one for more".to_owned(),
     }
@@ -160,10 +162,12 @@ Rate           {rate}
 Suspect after  {}
 Down after     {}
 Out after      {}
+Nearly full at {} %
 ",
         set(status.suspect_after),
         set(status.down_after),
         set(status.out_after),
+        status.nearfull_percent,
     )
 }
 

@@ -103,10 +103,10 @@ fn moves_are_told_with_what_is_known() {
 Under way  1 slot, about 2.0 KiB (drain 1)
 To come    nothing
 Done       4 slots, 8.0 KiB; 1 attempts failed, by this gateway since it began
-Speed      1.0 KiB/s, about 2 h left
+Speed      1.0 KiB/s by this gateway, which alone would take about 2 h
 Rate       at most 1.0 MiB/s
 Paused     A disk is down. (disk-down)
-Done by    the gateway of node 2, which was asked
+Planned by the gateway of node 2, which was asked
 warning: 9 slots can't leave.
 
 GROUP  SLOT  FROM  TO  WHY    SINCE  EXTENTS  BYTES
@@ -118,7 +118,7 @@ GROUP  SLOT  FROM  TO  WHY    SINCE  EXTENTS  BYTES
     assert!(waiting.contains("\nWaiting    what was just planned begins"), "{waiting}");
     let idle = moves(&MovesStatus::default());
     assert!(
-        idle.ends_with("Done by    a gateway; ask the admin listener of one for more\n"),
+        idle.ends_with("Planned by a gateway; ask the admin listener of one for more\n"),
         "{idle}"
     );
 }

@@ -406,6 +406,7 @@ pub fn commands() -> Vec<(Command, Roles)> {
                     suspect_after_seconds: Some(1),
                     down_after_seconds: Some(2),
                     out_after_seconds: Some(3),
+                    nearfull_percent: Some(90),
                 },
             },
             users,

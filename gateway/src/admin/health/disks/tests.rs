@@ -1,6 +1,6 @@
 //! One case for each code.
 
-use model::cluster_map::{Pg, Standing};
+use model::cluster_map::{Pg, Standing, UpkeepWish};
 use model::coding::Coding;
 use model::ids::{ClusterId, DiskUuid, Incarnation, NodeId, NodeUuid, PgId};
 use model::node::{FEATURE_LEVEL, Node, NodeRegistration, Roles};
@@ -49,12 +49,20 @@ fn report(id: u32) -> DiskReport {
 
 /// What a cluster of one disk, a group over it, and its report give reason for.
 fn found(change: impl FnOnce(&mut Disk, &mut DiskReport)) -> Vec<(String, String)> {
+    found_by(UpkeepWish::default(), change)
+}
+
+fn found_by(
+    upkeep: UpkeepWish,
+    change: impl FnOnce(&mut Disk, &mut DiskReport),
+) -> Vec<(String, String)> {
     let (mut disk, mut report) = (disk(1), report(1));
     change(&mut disk, &mut report);
     let coding = Coding::new(1, 1).expect("valid");
     let map = ClusterMap {
         disks: vec![disk],
         pgs: vec![Pg::new(PgId(0), coding, vec![DiskId(1), DiskId(2)])],
+        upkeep,
         ..ClusterMap::new(ClusterId::default(), coding)
     };
     let reports = [report];
@@ -152,6 +160,16 @@ fn suspect_as_the_leader_says() {
     assert_eq!(reasons[0].code, "DISK_SUSPECT");
     let message = "1 disk is not heard of for some seconds (disk 2: /d2 on node 7).";
     assert_eq!(reasons[0].message, message);
+}
+
+#[test]
+fn operators_say_what_is_nearly_full() {
+    let upkeep = UpkeepWish { nearfull_percent: Some(60), ..UpkeepWish::default() };
+    let codes = |free| {
+        let found = found_by(upkeep, |_, report| report.free_bytes = free);
+        found.into_iter().map(|(code, _)| code).collect::<Vec<_>>()
+    };
+    assert_eq!((codes(401), codes(400)), (vec![], vec!["DISK_NEARFULL".to_owned()]));
 }
 
 #[test]
