@@ -97,7 +97,9 @@ async fn connect(
 
 /// Sends a request and reads the whole of an answer with a length.
 async fn exchange(stream: &mut TlsStream<TcpStream>, request: &[u8]) -> Vec<u8> {
-    stream.write_all(request).await.expect("sent");
+    stream.write_all(request).await.expect("taken");
+    // What a full socket didn't take waits in the client's buffer.
+    stream.flush().await.expect("sent");
     let mut seen = Vec::new();
     let mut buffer = vec![0u8; 64 * 1024];
     loop {

@@ -361,16 +361,17 @@ mod tests {
             render(&report("done", &["photos/a is not whole: too many of its shards are lost"]));
         assert!(text.starts_with("The recovery is done; not all is recovered.\n"), "{text}");
         for row in [
-            "objects recovered                                    6\n",
-            "  known to the metadata already                      3\n",
-            "uploads that were not completed                     13\n",
+            "shards given to their disks                          2\n",
+            "objects recovered                                    8\n",
+            "  known to the metadata already                      5\n",
+            "uploads that were not completed                     15\n",
         ] {
             assert!(text.contains(row), "{text}");
         }
         assert!(text.ends_with("photos/a is not whole: too many of its shards are lost\n"));
         let mut running = report("running", &[]);
-        assert_eq!(progress(&running), "adopting objects: 5 of 5 bodies, 7 B recovered");
+        assert_eq!(progress(&running), "adopting objects: 7 of 7 bodies, 9 B recovered");
         (running.bodies, running.phase) = (0, "listing the disks".to_owned());
-        assert_eq!(progress(&running), "listing the disks: 0 placement groups, 2 extents");
+        assert_eq!(progress(&running), "listing the disks: 0 placement groups, 4 extents");
     }
 }

@@ -119,9 +119,11 @@ async fn what_was_recoded_after_the_backup_is_found_where_it_is() {
         assert_eq!(figures.adopted, before.len() as u64);
         assert_eq!(seen(&whole).await, before);
         assert_eq!(whole.version("small").await.modified, modified, "nobody wrote it");
-        // Again, and with nothing held any more: what was taken in stays.
+        // Again, and with nothing held any more: it stays readable. Where a worker wrote a body twice, as
+        // somebody else was faster, the other one may be taken now.
         let again = whole.recover().await.expect("recovered");
-        assert_eq!((again.adopted, again.problems.len()), (0, 0));
+        assert_eq!(again.problems, []);
+        assert_eq!(seen(&whole).await, before);
         whole.release().await;
         whole.restart(quick()).await;
         let garbage = Query::Garbage { before: model::time::Timestamp(u64::MAX), limit: 10 };

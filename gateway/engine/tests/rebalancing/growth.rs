@@ -1,11 +1,14 @@
 //! What an operator wants of the cluster: disks emptied, added, weighed, given up; and paused.
 
-use engine::PauseReason;
+use std::time::Duration;
+
+use engine::{EngineOptions, PauseReason};
 use model::cluster_map::{DiskState, UpkeepWish};
 use model::command::Command;
 use model::ids::DiskId;
 
 use super::scene::Scene;
+use crate::cluster::moving;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drained_disk_is_emptied_while_clients_go_on() {
@@ -120,5 +123,17 @@ async fn nothing_is_begun_while_a_disk_is_down() {
     scene.until("emptied", async |scene| scene.slots().await[&DiskId(2)] == 0).await;
     assert_eq!(scene.map().await.disk(DiskId(1)).expect("known").state, DiskState::Up);
     scene.settle().await;
+    scene.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_that_has_ended_is_not_begun_again() {
+    let mut scene = Scene::new(9, "4+2").await;
+    // Whoever found his own copies on the new disk would wait for deletions for an hour.
+    let hour = Duration::from_hours(1);
+    let options = EngineOptions { delete_deadline: hour, stray_grace: hour, ..moving() };
+    scene.start_with("mover", options).await;
+    scene.until("quiet", async |scene| scene.is_quiet().await).await;
+    assert!(scene.mover().rebalance_progress().slots > 20);
     scene.finish().await;
 }
