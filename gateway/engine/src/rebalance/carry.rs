@@ -30,8 +30,8 @@ use super::steer::is_held;
 use crate::engine::Shared;
 use crate::lease::JobLease;
 
-/// Slots that a gateway copies at once.
-const SLOTS_AT_ONCE: usize = 4;
+/// Slots that a gateway copies at once, each by several stripes: more would be felt by its clients.
+const SLOTS_AT_ONCE: usize = 2;
 
 /// After a failure a move rests: first this long, then twice that, and so on.
 const REST_FIRST: Duration = Duration::from_secs(5);
