@@ -91,6 +91,12 @@ def filled(server, seed):
         body = pattern([100, 5000, 70_000, 300_001][number % 4], f"{seed}/{number}")
         objects[str(number)] = body
         s3.put_object(Bucket="growth", Key=str(number), Body=body)
+    # What a plan says of bytes is what disks have reported, which they do each second or so.
+    size = sum(len(body) for body in objects.values())
+    deadline = time.monotonic() + SECONDS_MAX
+    while sum(disk["live_bytes"] or 0 for disk in document(server, "status")["disks"]) < size:
+        assert time.monotonic() < deadline, server.tail()
+        time.sleep(0.1)
     return objects
 
 

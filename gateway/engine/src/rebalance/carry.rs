@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use super::MoveFailure;
-use super::plan::{Begun, Slot, is_obsolete, under_way};
+use super::plan::{Begun, Slot, is_obsolete, spare, under_way};
 use super::slot::SlotTask;
 use super::steer::is_held;
 use crate::engine::Shared;
@@ -170,6 +170,21 @@ impl Carrier {
         let mut next: Vec<Begun> =
             all.iter().filter(|one| is_due(one) && is_ours(one)).copied().collect();
         next.retain(|one| !self.busy.contains_key(&one.slot()) && !rests(&one.slot()));
+        // Of what is lost the groups with the least to spare are first, and push aside those with more.
+        let level = |begun: &Begun| (begun.what.reason, spare(&map, begun.what.pg));
+        next.sort_by_key(level);
+        let urgent = next.iter().filter(|one| one.what.reason == MoveReason::Lost).copied();
+        for (begun, one) in urgent.take(SLOTS_AT_ONCE).enumerate() {
+            let last = self.busy.values().map(|(_, busy)| *busy).max_by_key(level);
+            let is_full = self.busy.len() + begun >= SLOTS_AT_ONCE;
+            let Some(last) = last.filter(|last| is_full && level(&one) < level(last)) else {
+                continue;
+            };
+            if let Some((handle, begun)) = self.busy.remove(&last.slot()) {
+                handle.abort();
+                desk.end(begun.what);
+            }
+        }
         next.truncate(SLOTS_AT_ONCE.saturating_sub(self.busy.len()));
         if next.is_empty() || is_held(&self.shared).await? {
             return Ok(());

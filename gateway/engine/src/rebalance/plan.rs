@@ -11,7 +11,8 @@ use model::moves::{MOVES_MAX, Move, MoveFault, MoveReason, SlotMove};
 use model::placement::{Limits, plan_moves};
 use model::time::Timestamp;
 
-/// Moves of lost slots that are under way at once: their groups are closed anyway.
+/// Moves of lost slots that are under way at once, but for those of groups with less to spare than they
+/// have: their groups are closed anyway.
 pub(super) const LOST_AT_ONCE: usize = 16;
 
 /// Other moves that are under way at once: each closes a group that could take writes.
@@ -140,8 +141,7 @@ pub(super) fn steps(map: &ClusterMap, shunned: &Shunned) -> Steps {
         begun.iter().filter(stays).filter(is_kind).count()
     };
     let (lost, others) = (count(true), count(false));
-    let (lost_room, others_room) =
-        (LOST_AT_ONCE.saturating_sub(lost), OTHERS_AT_ONCE.saturating_sub(others));
+    let others_room = OTHERS_AT_ONCE.saturating_sub(others);
     // What is shunned must not hide what is behind it.
     let limits = Limits { moves: LOST_AT_ONCE + MOVES_MAX, ..Limits::NONE };
     let wanted = if shunned.targets.is_empty() {
@@ -167,9 +167,30 @@ pub(super) fn steps(map: &ClusterMap, shunned: &Shunned) -> Steps {
         wanted_others.truncate(others_room);
         steps.others = wanted_others;
     }
-    steps.lost = wanted_lost;
-    steps.lost.truncate(lost_room);
+    // What has less to spare doesn't wait for what has more.
+    let is_lost = |begun: &&Begun| begun.what.reason == MoveReason::Lost;
+    let mut levels: Vec<i64> =
+        begun.iter().filter(stays).filter(is_lost).map(|begun| spare(map, begun.what.pg)).collect();
+    for wanted in wanted_lost {
+        let level = spare(map, wanted.pg);
+        if levels.iter().filter(|other| **other <= level).count() < LOST_AT_ONCE {
+            levels.push(level);
+            steps.lost.push(wanted);
+        }
+    }
+    steps.lost.truncate(MOVES_MAX.saturating_sub(lost + others));
     steps
+}
+
+/// How many more of a group's disks may go; below 0 some of it can't be read now.
+pub(super) fn spare(map: &ClusterMap, pg: PgId) -> i64 {
+    let is_gone = |id: &&DiskId| {
+        map.disk(**id).is_none_or(|disk| matches!(disk.state, DiskState::Down | DiskState::Out))
+    };
+    map.pg(pg).map_or(0, |pg| {
+        let gone = pg.disks.iter().filter(is_gone).count();
+        i64::from(pg.coding.parity()) - i64::try_from(gone).unwrap_or(i64::MAX)
+    })
 }
 
 /// The map with these disks taking nothing.

@@ -23,7 +23,7 @@ use model::upkeep::ExtentPage;
 
 use super::MoveFailure;
 use super::batch::batches;
-use super::plan::Begun;
+use super::plan::{Begun, spare};
 use crate::engine::Shared;
 use crate::repair::{RepairFailure, stripes_with};
 use crate::scrub::{lacking as lacking_of, queue_repairs, verify};
@@ -315,9 +315,7 @@ impl SlotTask {
         self.count_shard(found.payload.len() as u64);
         // Whoever waits for bandwidth holds no memory that others could use.
         drop(found);
-        if !self.is_urgent(map) {
-            self.shared.repair.pace.spend(moved).await;
-        }
+        self.wait_for_bandwidth(moved).await;
         Ok(receipt)
     }
 
@@ -333,15 +331,17 @@ impl SlotTask {
         metrics::counter!("drystone_rebalance_bytes_total", "reason" => reason).increment(bytes);
     }
 
-    /// Whether one more loss would be one too many for the group: bandwidth isn't limited then.
-    fn is_urgent(&self, map: &ClusterMap) -> bool {
-        map.pg(self.begun.what.pg).is_some_and(|pg| {
-            let is_gone = |slot: &&model::ids::DiskId| {
-                map.disk(**slot)
-                    .is_none_or(|disk| matches!(disk.state, DiskState::Down | DiskState::Out))
-            };
-            pg.disks.iter().filter(is_gone).count() >= usize::from(pg.coding.parity())
-        })
+    /// Waits for as long as moving this many bytes takes, unless and until one more loss would be one
+    /// too many for the group.
+    async fn wait_for_bandwidth(&self, moved: u64) {
+        let mut maps = self.shared.map.follow();
+        let is_urgent = |map: &ClusterMap| spare(map, self.begun.what.pg) <= 0;
+        let urgent = maps.wait_for(|map| map.as_deref().is_some_and(is_urgent));
+        tokio::select! {
+            biased;
+            _ = urgent => {}
+            () = self.shared.repair.pace.spend(moved) => {}
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! Disks fail, come back, and lose what they had while slots move.
 
+use std::collections::BTreeSet;
+
 use engine::{EngineOptions, PauseReason};
-use model::cluster_map::{ClusterMap, DiskState, UpkeepWish};
+use model::cluster_map::{ClusterMap, DiskState, Pg, UpkeepWish};
 use model::command::Command;
-use model::ids::{DiskId, ShardId};
+use model::ids::{DiskId, PgId, ShardId};
 use model::moves::{Move, MoveReason};
 use model::placement::{Limits, plan_moves};
 
@@ -221,6 +223,57 @@ async fn what_is_lost_does_not_wait_for_other_moves() {
     scene.give_up(5, true).await;
     scene.until("rebuilt", async |scene| scene.slots().await[&DiskId(5)] == 0).await;
     assert!(scene.slots().await[&DiskId(3)] > 0, "what was copied before goes on later");
+    scene.kill_movers().await;
+    scene.start().await;
+    scene.settle().await;
+    scene.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_nothing_to_spare_is_rebuilt_before_what_has() {
+    a_second_loss_while_slots_are_held_back(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_held_back_is_not_once_it_has_nothing_to_spare() {
+    a_second_loss_while_slots_are_held_back(true).await;
+}
+
+/// A second disk is lost while two slots of the first are held back, of whose groups it has a slot or not.
+async fn a_second_loss_while_slots_are_held_back(is_of_those: bool) {
+    let mut scene = Scene::new(10, "2+2").await;
+    for _ in 0..60 {
+        scene.put(70_000).await;
+    }
+    let used: BTreeSet<PgId> = scene.extents().await.iter().map(|extent| extent.id.pg).collect();
+    let slow = EngineOptions { repair_bytes_per_second: 1, ..moving() };
+    scene.start_with("mover", slow).await;
+    scene.kill(4).await;
+    scene.give_up(4, true).await;
+    // These have one to spare, so that they are held back, and all others wait behind them.
+    let are_held_back = async |scene: &Scene| {
+        let copied = scene.mover().rebalance_progress().under_way;
+        copied.len() == 2 && copied.iter().all(|one| one.bytes > 0)
+    };
+    scene.until("held back", are_held_back).await;
+    let map = scene.map().await;
+    let copied = scene.mover().rebalance_progress().under_way;
+    let has = |pg: PgId, disk: u32| map.pg(pg).is_some_and(|pg| pg.disks.contains(&DiskId(disk)));
+    let is_wanted = |second: &u32| {
+        copied.iter().any(|one| has(one.what.pg, *second)) == is_of_those
+            && used.iter().any(|pg| has(*pg, 4) && has(*pg, *second))
+    };
+    let second = (1..=10).filter(|disk| *disk != 4).find(is_wanted).expect("there is one");
+    let has_both = |pg: &&Pg| [4, second].iter().all(|disk| pg.disks.contains(&DiskId(*disk)));
+    let urgent: Vec<PgId> = map.pgs.iter().filter(has_both).map(|pg| pg.id).collect();
+    scene.kill(second).await;
+    scene.give_up(second, true).await;
+    let are_rebuilt = async |scene: &Scene| {
+        let map = scene.map().await;
+        urgent.iter().all(|pg| map.pg(*pg).is_some_and(|pg| !has_both(&pg)))
+    };
+    scene.until("rebuilt", are_rebuilt).await;
+    assert!(scene.slots().await[&DiskId(4)] > 0, "what has one to spare goes on later");
     scene.kill_movers().await;
     scene.start().await;
     scene.settle().await;
