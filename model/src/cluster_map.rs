@@ -145,6 +145,13 @@ impl Pg {
     pub fn settled_at(&self, slot: u8) -> u64 {
         self.moved.iter().find(|moved| moved.slot == slot).map_or(0, |moved| moved.epoch)
     }
+
+    /// How many more of its disks may go; below 0 so many too many have gone, and what it has can't all
+    /// be read.
+    pub fn slack(&self, is_readable: impl Fn(DiskId) -> bool) -> i64 {
+        let lost = self.disks.iter().filter(|disk| !is_readable(**disk)).count();
+        i64::from(self.coding.parity()) - i64::try_from(lost).unwrap_or(i64::MAX)
+    }
 }
 
 /// The cluster map.
@@ -294,6 +301,11 @@ impl ClusterMap {
     /// The disk with this number.
     pub fn disk(&self, id: DiskId) -> Option<&Disk> {
         self.disks.binary_search_by_key(&id, |disk| disk.id).ok().map(|at| &self.disks[at])
+    }
+
+    /// Whether a disk's shards can't be read, as far as the map tells.
+    pub fn is_away(&self, id: DiskId) -> bool {
+        self.disk(id).is_none_or(|disk| matches!(disk.state, DiskState::Down | DiskState::Out))
     }
 
     /// The disk with this number, to be changed.

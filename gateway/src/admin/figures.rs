@@ -17,9 +17,8 @@ use model::shard::DiskReport;
 use model::time::Timestamp;
 
 use crate::admin::health::{self, DiskFacts, Margin, Reason, Repairs};
-use crate::admin::status::{
-    DiskStanding, MovesUnderWay, PlacementGroups, is_readable, report_of, slack, standings,
-};
+use crate::admin::standing::{is_readable, report_of, standings};
+use crate::admin::status::{DiskStanding, MovesUnderWay, PlacementGroups};
 use crate::admin::upkeep::tolerance::ToleranceStatus;
 
 use durability::{Basis, Durability, DurabilityStatus, fill_percent};
@@ -177,7 +176,7 @@ fn groups(
     PlacementGroups {
         total: map.pgs.len() as u64,
         open: count(map, &|pg| map.is_open(pg)) as u64,
-        unreadable: count(used, &|pg| slack(pg, readable) < 0) as u64,
+        unreadable: count(used, &|pg| pg.slack(readable) < 0) as u64,
     }
 }
 

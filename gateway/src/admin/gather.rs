@@ -30,9 +30,10 @@ use crate::admin::backup_targets::BackupTargetStatus;
 use crate::admin::classes::RecodeOrders;
 use crate::admin::figures::{Figures, Judged};
 use crate::admin::health::{Health, Repairs};
+use crate::admin::standing::{replicas_to_lose, report_of};
 use crate::admin::status::{
     ClusterStatus, DiskStatus, FaultTolerance, HeldStatus, MetadataSummary, NodeStatus,
-    ProcessStatus, RepairStatus, ReplicaStatus, UNREACHABLE, Usage, replicas_to_lose, report_of,
+    ProcessStatus, RepairStatus, ReplicaStatus, UNREACHABLE, Usage,
 };
 
 use readiness::{Looks, SILENCE_MAX};

@@ -27,6 +27,7 @@ pub mod render_health;
 pub mod render_repair;
 pub mod repair;
 mod repair_routes;
+pub mod standing;
 pub mod status;
 pub mod upkeep;
 pub mod why;

@@ -12,7 +12,7 @@ use model::extent::Extent;
 use model::ids::{DiskId, ExtentId, ShardId};
 use model::shard::{ShardError, ShardRequest, ShardResponse, ShardState};
 
-use super::{before, is_away};
+use super::before;
 use crate::engine::Shared;
 use crate::scrub::verify;
 use crate::shard_door::ShardFailure;
@@ -200,7 +200,7 @@ impl Lane<'_> {
 
     async fn ask(&self, request: ShardRequest) -> Result<ShardResponse, ShardFailure> {
         let map = self.shared.map.current();
-        let is_away = map.is_some_and(|map| is_away(&map, self.disk));
+        let is_away = map.is_some_and(|map| map.is_away(self.disk));
         let deadline = if is_away { AWAY_DEADLINE } else { LOOK_DEADLINE };
         self.shared.door.call(self.disk, request, deadline).await
     }

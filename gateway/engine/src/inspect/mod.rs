@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use futures_util::stream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use model::cluster_map::{ClusterMap, DiskState};
+use model::cluster_map::ClusterMap;
 use model::command::Refusal;
 use model::extent::{Extent, SlotSet};
 use model::ids::{DiskId, ExtentId, PgId, SessionId, ShardId};
@@ -257,11 +257,6 @@ impl Look<'_> {
             under_way.iter().find(|known| known.what.pg == pg && known.what.slot == slot)?;
         (known.extents_total > 0).then_some((known.extents_done, known.extents_total))
     }
-}
-
-/// Whether the map says that a disk's shards can't be read.
-fn is_away(map: &ClusterMap, disk: DiskId) -> bool {
-    map.disk(disk).is_none_or(|disk| matches!(disk.state, DiskState::Down | DiskState::Out))
 }
 
 #[cfg(test)]

@@ -182,15 +182,9 @@ pub(super) fn steps(map: &ClusterMap, shunned: &Shunned) -> Steps {
     steps
 }
 
-/// How many more of a group's disks may go; below 0 some of it can't be read now.
+/// How many more of a group's disks may go.
 pub(super) fn spare(map: &ClusterMap, pg: PgId) -> i64 {
-    let is_gone = |id: &&DiskId| {
-        map.disk(**id).is_none_or(|disk| matches!(disk.state, DiskState::Down | DiskState::Out))
-    };
-    map.pg(pg).map_or(0, |pg| {
-        let gone = pg.disks.iter().filter(is_gone).count();
-        i64::from(pg.coding.parity()) - i64::try_from(gone).unwrap_or(i64::MAX)
-    })
+    map.pg(pg).map_or(0, |pg| pg.slack(|disk| !map.is_away(disk)))
 }
 
 /// The map with these disks taking nothing.

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use model::cluster_map::{ClusterMap, DiskState, Pg};
+use model::cluster_map::{ClusterMap, Pg};
 use model::command::{Command, Outcome, RepairedExtent};
-use model::ids::DiskId;
 use model::node::{Node, Roles};
 use model::query::{Answer, MetadataError, Query};
 use model::time::Timestamp;
@@ -87,12 +86,9 @@ const HASTE_FACTOR: u64 = 4;
 
 /// By how much the rate is raised for what disks that are away cost of redundancy.
 fn haste(map: &ClusterMap) -> u64 {
-    let is_away = |disk: &&DiskId| {
-        map.disk(**disk).is_none_or(|disk| matches!(disk.state, DiskState::Down | DiskState::Out))
-    };
     let is_short = |pg: &Pg| {
-        let away = pg.disks.iter().filter(is_away).count();
-        away > 0 && away + 1 >= usize::from(pg.coding.parity())
+        let slack = pg.slack(|disk| !map.is_away(disk));
+        slack <= 1 && slack < i64::from(pg.coding.parity())
     };
     if map.pgs.iter().any(is_short) { HASTE_FACTOR } else { 1 }
 }
@@ -306,7 +302,7 @@ fn report(desk: &RepairDesk, plan: &RepairPlan, failure: RepairFailure, is_news:
 
 #[cfg(test)]
 mod tests {
-    use model::cluster_map::DiskState::{Down, Up};
+    use model::cluster_map::DiskState::{self, Down, Up};
     use model::ids::{NodeId, NodeUuid};
     use model::node::{FEATURE_LEVEL, NodeRegistration};
 

@@ -17,7 +17,7 @@ use super::{Found, FoundMap, MAP_AGE_MAX, StatusGatherer, digests_match};
 use crate::admin::backup_targets::BackupTargetStatus;
 use crate::admin::figures::Seen;
 use crate::admin::health::{self, Health, Reason, Repairs};
-use crate::admin::status::replicas_to_lose;
+use crate::admin::standing::replicas_to_lose;
 
 impl StatusGatherer {
     /// The front of the repair queue, which is the most urgent, where this process may ask that.

@@ -32,7 +32,7 @@ impl Reason {
 pub fn of_replicas(voters: usize, healthy: usize, differing: &[u64]) -> Vec<Reason> {
     let mut reasons = Vec::new();
     if healthy < voters {
-        let more = crate::admin::status::replicas_to_lose(voters, healthy);
+        let more = crate::admin::standing::replicas_to_lose(voters, healthy);
         let more = match more {
             ..=0 => "none more may fail".to_owned(),
             more => format!("{more} more may fail"),

@@ -15,7 +15,7 @@ use model::placement::tolerance::{Reach, Tolerance, Unit};
 use serde::{Deserialize, Serialize};
 
 use super::{Code, Reason};
-use crate::admin::status::{disks_to_lose, slack};
+use crate::admin::standing::disks_to_lose;
 
 /// The repair queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -120,7 +120,7 @@ fn worst_readable(
     let short: Vec<i64> = map
         .pgs
         .iter()
-        .map(|pg| (slack(pg, readable), i64::from(pg.coding.parity())))
+        .map(|pg| (pg.slack(readable), i64::from(pg.coding.parity())))
         .filter(|(slack, parity)| slack < parity)
         .map(|(slack, _)| slack)
         .collect();

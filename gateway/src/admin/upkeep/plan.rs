@@ -14,7 +14,7 @@ use model::placement;
 use model::shard::DiskReport;
 use serde::{Deserialize, Serialize};
 
-use crate::admin::status::{is_readable, report_of};
+use crate::admin::standing::{is_readable, report_of};
 use crate::admin::upkeep::change::Change;
 use crate::admin::upkeep::lacking::Lacking;
 use crate::admin::upkeep::tolerance::ToleranceStatus;

@@ -13,7 +13,7 @@ use model::placement::tolerance::Voter;
 use model::shard::DiskReport;
 use serde::{Deserialize, Serialize};
 
-use crate::admin::status::{is_readable, report_of};
+use crate::admin::standing::{is_readable, report_of};
 use crate::admin::upkeep::lacking::{Lacking, Short};
 
 /// To `GET /nodes/ID/ok-to-stop`.

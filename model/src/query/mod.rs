@@ -3,23 +3,24 @@
 //! Every query but the status is linearizable: it sees every command that was acknowledged before
 //! it was sent (I-4).
 
+mod answer;
+mod status;
+
 use minicbor::{Decode, Encode};
 
-use crate::bucket::Bucket;
-use crate::class::RecodePage;
-use crate::cluster_map::ClusterMap;
-use crate::coding::Coding;
-use crate::command::{CommandEnvelope, GarbageKey, Outcome, Refusal};
-use crate::extent::Extent;
-use crate::ids::{DiskId, ExtentId, NodeId, PgId, ReplicaId, UploadId};
+use crate::command::{CommandEnvelope, Outcome};
+use crate::ids::{ExtentId, NodeId, PgId, ReplicaId, UploadId};
 use crate::names::{BucketName, ClassName, ObjectKey};
-use crate::node::{Authority, JoinToken};
-use crate::recovery::{BackupBegun, BackupPiece, Held};
+use crate::recovery::{BackupBegun, BackupPiece};
 use crate::shard::DiskReport;
 use crate::time::Timestamp;
-use crate::upkeep::{ExtentPage, ExtentState, RepairCursor, RepairPage};
-use crate::upload::{Upload, UploadedPart};
-use crate::version::{ETag, Version};
+use crate::upkeep::RepairCursor;
+
+pub use answer::{
+    Answer, GarbageItem, ObjectFound, ObjectPage, ObjectPartPage, ObjectSummary, PartPage,
+    PlannedExtent, Trust, UploadPage,
+};
+pub use status::{CheckedTable, MetadataStatus, NodeHeard, ReplicaDigest, TableDigest};
 
 /// A request to a metadata replica.
 #[derive(Clone, Debug, Encode, Decode)]
@@ -307,7 +308,7 @@ pub enum Query {
         #[n(3)]
         class: Option<ClassName>,
     },
-    /// The PGs that hold no extent, of those that are out of use: see [`ClusterMap::pgs_out_of_use`].
+    /// The PGs that hold no extent, of those that are out of use: see [`crate::cluster_map::ClusterMap::pgs_out_of_use`].
     /// None while something is held, as extents may be there that the tables don't know.
     #[n(16)]
     UnusedGroups,
@@ -396,195 +397,6 @@ pub struct ListUploads {
     pub limit: u32,
 }
 
-/// The answer to a [`Query`].
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub enum Answer {
-    /// To `Bucket`.
-    #[n(0)]
-    Bucket(#[n(0)] Bucket),
-    /// To `Buckets`.
-    #[n(1)]
-    Buckets(#[n(0)] Vec<Bucket>),
-    /// To `Object`.
-    #[n(2)]
-    Object(#[n(0)] ObjectFound),
-    /// To `Objects`.
-    #[n(3)]
-    Objects(#[n(0)] ObjectPage),
-    /// To `Upload`.
-    #[n(4)]
-    Upload(#[n(0)] Upload),
-    /// To `Uploads`.
-    #[n(5)]
-    Uploads(#[n(0)] UploadPage),
-    /// To `Parts` .
-    #[n(6)]
-    Parts(#[n(0)] PartPage),
-    /// To `ObjectParts`: the version, the parts without their extents, and whether more follow.
-    #[n(7)]
-    ObjectParts(#[n(0)] ObjectPartPage),
-    /// To `Garbage`.
-    #[n(8)]
-    Garbage(#[n(0)] Vec<GarbageItem>),
-    /// To `Repairs`.
-    #[n(9)]
-    Repairs(#[n(0)] RepairPage),
-    /// To `Extents`.
-    #[n(10)]
-    Extents(#[n(0)] ExtentPage),
-    /// To `ExtentStates`: one for each, in order.
-    #[n(11)]
-    ExtentStates(#[n(0)] Vec<ExtentState>),
-    /// To `ClusterMap`.
-    #[n(12)]
-    ClusterMap(#[n(0)] Option<ClusterMap>),
-    /// To `Trust`.
-    #[n(13)]
-    Trust(#[n(0)] Box<Trust>),
-    /// It can't be answered, because of this.
-    #[n(14)]
-    Refused(#[n(0)] Refusal),
-    /// To `Held`.
-    #[n(15)]
-    Held(#[n(0)] Option<Held>),
-    /// To `ToRecode`.
-    #[n(16)]
-    ToRecode(#[n(0)] RecodePage),
-    /// To `UnusedGroups`: ascending.
-    #[n(17)]
-    UnusedGroups(#[n(0)] Vec<PgId>),
-}
-
-/// What nodes are admitted by.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-pub struct Trust {
-    /// The certificate authority.
-    #[n(0)]
-    pub authority: Option<Authority>,
-    /// The join tokens that haven't been used up or forgotten.
-    #[n(1)]
-    pub tokens: Vec<JoinToken>,
-}
-
-/// An object, and the extents that hold the range that was asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct ObjectFound {
-    /// The version.
-    #[n(0)]
-    pub version: Version,
-    /// The byte range of the object that the plan covers; `None` when nothing was asked for, or
-    /// what was asked for doesn't exist (InvalidRange, InvalidPartNumber).
-    #[n(1)]
-    pub range: Option<std::ops::Range<u64>>,
-    /// The extents that hold it, in order.
-    #[n(2)]
-    pub extents: Vec<PlannedExtent>,
-}
-
-/// An extent of a read plan.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct PlannedExtent {
-    /// Where its first byte lies in the object.
-    #[n(0)]
-    pub offset: u64,
-    /// The extent.
-    #[n(1)]
-    pub extent: Extent,
-}
-
-/// A page of a listing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-pub struct ObjectPage {
-    /// Keys, ascending.
-    #[n(0)]
-    pub objects: Vec<ObjectSummary>,
-    /// Common prefixes, ascending.
-    #[n(1)]
-    pub common_prefixes: Vec<String>,
-    /// When more follow: the last key or common prefix of this page.
-    #[n(2)]
-    pub next: Option<String>,
-}
-
-/// An object in a listing.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct ObjectSummary {
-    /// Its key.
-    #[n(0)]
-    pub key: ObjectKey,
-    /// Bytes.
-    #[n(1)]
-    pub size: u64,
-    /// Entity tag.
-    #[n(2)]
-    pub etag: ETag,
-    /// When it was committed.
-    #[n(3)]
-    pub modified: Timestamp,
-    /// Its checksum's algorithm and kind.
-    #[n(4)]
-    pub checksum: Option<crate::upload::UploadChecksum>,
-    /// Its storage class; `None` for `STANDARD`.
-    #[n(5)]
-    pub class: Option<ClassName>,
-}
-
-/// A page of uploads.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-pub struct UploadPage {
-    /// Uploads, ascending by key, then by time of initiation.
-    #[n(0)]
-    pub uploads: Vec<(ObjectKey, Upload)>,
-    /// Common prefixes, ascending.
-    #[n(1)]
-    pub common_prefixes: Vec<String>,
-    /// When more follow: key and upload (none behind a common prefix) to go on behind.
-    #[n(2)]
-    pub next: Option<(String, Option<UploadId>)>,
-}
-
-/// A page of parts.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct PartPage {
-    /// The upload.
-    #[n(0)]
-    pub upload: Upload,
-    /// Parts, ascending by number.
-    #[n(1)]
-    pub parts: Vec<UploadedPart>,
-    /// Whether more follow.
-    #[n(2)]
-    pub truncated: bool,
-}
-
-/// A page of the parts of a committed object.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct ObjectPartPage {
-    /// The version.
-    #[n(0)]
-    pub version: Version,
-    /// Parts, ascending by number; their extents are left out.
-    #[n(1)]
-    pub parts: Vec<crate::version::Part>,
-    /// Whether more follow.
-    #[n(2)]
-    pub truncated: bool,
-}
-
-/// An extent to be deleted.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct GarbageItem {
-    /// Its key in the garbage table.
-    #[n(0)]
-    pub key: GarbageKey,
-    /// Its coding.
-    #[n(1)]
-    pub coding: Coding,
-    /// Its bytes.
-    #[n(2)]
-    pub length: u64,
-}
-
 /// What a storage node tells the metadata leader every second.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Heartbeat {
@@ -594,130 +406,6 @@ pub struct Heartbeat {
     /// Its disks.
     #[n(1)]
     pub disks: Vec<DiskReport>,
-}
-
-/// What a replica tells of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-pub struct MetadataStatus {
-    /// The replica.
-    #[n(0)]
-    pub replica: ReplicaId,
-    /// The leader that it knows.
-    #[n(1)]
-    pub leader: Option<ReplicaId>,
-    /// Raft term.
-    #[n(2)]
-    pub term: u64,
-    /// Raft state: `leader`, `follower`, `candidate`, `learner`, `fenced`.
-    #[n(3)]
-    pub state: String,
-    /// Index of the last log entry.
-    #[n(4)]
-    pub last_log_index: u64,
-    /// Index of the last applied entry.
-    #[n(5)]
-    pub last_applied_index: u64,
-    /// Index that the latest snapshot covers.
-    #[n(6)]
-    pub snapshot_index: u64,
-    /// Voters of the current membership.
-    #[n(7)]
-    pub voters: Vec<ReplicaId>,
-    /// Epoch of the cluster map.
-    #[n(8)]
-    pub map_epoch: u64,
-    /// Rows and digest of each table at `last_applied_index`, for comparison between replicas.
-    #[n(9)]
-    pub tables: Vec<TableDigest>,
-    /// Buckets and objects, for people.
-    #[n(10)]
-    pub buckets: u64,
-    /// Objects.
-    #[n(11)]
-    pub objects: u64,
-    /// Bytes of all objects.
-    #[n(12)]
-    pub object_bytes: u64,
-    /// Extents waiting for collection.
-    #[n(13)]
-    pub garbage: u64,
-    /// Extents waiting for repair.
-    #[n(14)]
-    pub repairs: u64,
-    /// The last reports of the storage nodes' disks; on the leader only.
-    #[n(15)]
-    pub disks: Vec<DiskReport>,
-    /// How long ago each node's last heartbeat came; on the leader only.
-    #[n(16)]
-    #[cbor(default)]
-    pub nodes: Vec<NodeHeard>,
-    /// Disks that are silent and not down yet; on the leader only.
-    #[n(17)]
-    #[cbor(default)]
-    pub suspects: Vec<DiskId>,
-    /// Nodes of which so many are silent at once that their disks aren't given up without an operator;
-    /// on the leader only.
-    #[n(18)]
-    #[cbor(default)]
-    pub withheld: Vec<NodeId>,
-    /// The replica's clock when it answered; 0 from a release that doesn't say.
-    #[n(19)]
-    #[cbor(default)]
-    pub time: Timestamp,
-}
-
-/// When a node was last heard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct NodeHeard {
-    /// The node.
-    #[n(0)]
-    pub node: NodeId,
-    /// Milliseconds since its last heartbeat.
-    #[n(1)]
-    pub silence_ms: u64,
-}
-
-/// A replica's tables as of one log entry, every row read and verified.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-pub struct ReplicaDigest {
-    /// The replica.
-    #[n(0)]
-    pub replica: ReplicaId,
-    /// The term of the entry's leader.
-    #[n(1)]
-    pub term: u64,
-    /// The index of the entry.
-    #[n(2)]
-    pub index: u64,
-    /// The tables.
-    #[n(3)]
-    pub tables: Vec<CheckedTable>,
-}
-
-/// A table whose rows were read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-pub struct CheckedTable {
-    /// What its rows amount to.
-    #[n(0)]
-    pub digest: TableDigest,
-    /// What is wrong: a row fails its checksum, or the rows aren't those that were written. None
-    /// when the table is whole.
-    #[n(1)]
-    pub damage: Option<String>,
-}
-
-/// The count and multiset digest of a table.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-pub struct TableDigest {
-    /// Its name.
-    #[n(0)]
-    pub table: String,
-    /// Rows.
-    #[n(1)]
-    pub rows: u64,
-    /// Sum, modulo 2^64, of the hash of every row: independent of order.
-    #[n(2)]
-    pub digest: u64,
 }
 
 #[cfg(test)]
