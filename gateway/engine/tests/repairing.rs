@@ -176,14 +176,15 @@ async fn metadata_that_goes_away_half_way_costs_nothing_but_time() {
     let (cluster, objects) = filled(repairing()).await;
     let shards = cluster.shards();
     drop(cluster.disks[0].wipe());
+    let lost = (shards - cluster.shards()) as u64;
     cluster.metadata.go_down_at_repaired();
     queue_disks(&cluster, &[0]);
-    cluster.until("the shards", || cluster.shards() == shards).await;
+    let rebuilt = || cluster.engine.repair_progress().shards;
+    cluster.until("the shards", || cluster.shards() == shards && rebuilt() == lost).await;
     assert!(!cluster.metadata.queue().is_empty());
-    let rebuilt = cluster.engine.repair_progress().shards;
     cluster.metadata.come_back();
     cluster.until("an empty queue", || cluster.metadata.queue().is_empty()).await;
-    assert_eq!(cluster.engine.repair_progress().shards, rebuilt, "nothing is rebuilt twice");
+    assert_eq!(rebuilt(), lost, "nothing is rebuilt twice");
     cluster.check_redundancy(&objects).await;
 }
 

@@ -122,13 +122,14 @@ enum Pass {
 
 async fn pass(shared: &Arc<Shared>, backoff: &Backoff) -> Result<Pass, MetadataError> {
     let started = shared.clock.monotonic();
-    let map = shared.map.refresh().await?;
-    shared.repair.set_rate(shared, &map);
     let (mut after, mut waiting, mut did_repair) = (None, 0, false);
     loop {
         let answer = shared.metadata.query(Query::Repairs { after, limit: PAGE }).await?;
         let Answer::Repairs(page) = answer else { return Err(MetadataError::Unavailable) };
         after = page.next;
+        // As new as what is asked of it: a pass takes a while.
+        let map = shared.map.refresh().await?;
+        shared.repair.set_rate(shared, &map);
         let page = Page::new(&map, backoff, &page.items, shared.clock.monotonic());
         waiting += page.waiting;
         did_repair |= !page.plans.is_empty();

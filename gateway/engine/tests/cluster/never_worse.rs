@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use metadata::client::MetadataClient;
-use model::cluster_map::{ClusterMap, Pg};
+use model::cluster_map::ClusterMap;
 use model::extent::Extent;
 use model::ids::{DiskId, ExtentId, PgId, ShardId};
 use model::query::{Answer, Query};
@@ -130,17 +130,13 @@ impl Inner {
         for pg in groups {
             extents.extend(owned(&self.client, pg).await);
         }
-        let (gone, at) = {
-            let mut state = self.state();
-            (state.compare(&before, &extents), before.epoch)
-        };
+        // What got its owner by a newer map was never where the older one has it.
+        let Some(map) = self.map().await else { return };
+        extents.retain(|extent| stayed(&before, &map, extent.id.pg));
+        let mut gone = self.state().compare(&map, &extents);
         let Some(after) = self.map().await else { return };
-        let stayed = |pg: &Pg| after.pg(pg.id).is_some_and(|later| later.disks == pg.disks);
         // A slot that was given to another disk meanwhile is looked for there the next time.
-        let gone: Vec<(ShardId, DiskId)> = gone
-            .into_iter()
-            .filter(|(id, _)| before.pg(id.extent.pg).is_some_and(stayed))
-            .collect();
+        gone.retain(|(id, _)| stayed(&map, &after, id.extent.pg));
         let ids: Vec<ExtentId> = gone.iter().map(|(id, _)| id.extent).collect();
         let query = Query::ExtentStates { extents: ids };
         let Ok(Answer::ExtentStates(states)) = self.client.query(query).await else {
@@ -149,7 +145,8 @@ impl Inner {
         let mut worse = Vec::new();
         for ((id, disk), state) in gone.into_iter().zip(states) {
             if state == ExtentState::Owned {
-                let now = before.disk_of(id.extent, id.slot).map(|disk| disk.id);
+                let now = map.disk_of(id.extent, id.slot).map(|disk| disk.id);
+                let at = map.epoch;
                 worse.push(format!("{id} was on disk {disk} and isn't on {now:?}, epoch {at}"));
             } else {
                 self.state().seen.remove(&id);
@@ -167,6 +164,11 @@ impl Inner {
             _ => None,
         }
     }
+}
+
+/// Whether all slots of a group are where they were.
+fn stayed(before: &ClusterMap, after: &ClusterMap, pg: PgId) -> bool {
+    before.pg(pg).zip(after.pg(pg)).is_some_and(|(one, later)| one.disks == later.disks)
 }
 
 impl State {
