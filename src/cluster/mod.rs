@@ -10,6 +10,7 @@ use crate::admin_client::{TokenArguments, run_token};
 
 mod init;
 mod join;
+mod readdress;
 pub mod ticket;
 
 /// Flags of `drystone cluster`.
@@ -25,6 +26,8 @@ enum ClusterCommand {
     Init(Box<init::InitArguments>),
     /// Bring this host into a cluster, by a token.
     Join(Box<join::JoinArguments>),
+    /// Tell a stopped host the new addresses of itself or of others, when hosts got new ones.
+    Readdress(readdress::ReaddressArguments),
     /// Make, list and revoke the tokens that let hosts in.
     Token(TokenArguments),
 }
@@ -34,6 +37,7 @@ pub fn run(arguments: &ClusterArguments) -> Result<ExitCode> {
     match &arguments.command {
         ClusterCommand::Init(arguments) => init::run(arguments),
         ClusterCommand::Join(arguments) => join::run(arguments),
+        ClusterCommand::Readdress(arguments) => readdress::run(arguments),
         ClusterCommand::Token(arguments) => run_token(arguments),
     }
 }
@@ -46,11 +50,11 @@ fn check_address(address: &str) -> Result<()> {
     });
     ensure!(
         is_good,
-        "--address is host and port, such as 10.0.0.1:9002 or host1.example.net:9002, not {address}"
+        "an address is host and port, such as 10.0.0.1:9002 or host1.example.net:9002, not {address}"
     );
     ensure!(
         !address.starts_with("0.0.0.0:") && !address.starts_with("[::]:"),
-        "--address is what the other hosts connect to; {address} is no host of theirs"
+        "an address is what the other hosts connect to; {address} is no host of theirs"
     );
     Ok(())
 }

@@ -10,16 +10,20 @@ use model::node::{Node, Roles};
 use wire::network::Peer;
 use wire::rpc::{Admitted, Route, Routes};
 
+use super::told::ToldAddresses;
+
 /// The members, and the list of metadata replicas that follows from them.
 pub struct MemberBook {
     members: RwLock<Members>,
+    told: RwLock<ToldAddresses>,
     replicas: Arc<ReplicaBook>,
 }
 
 impl MemberBook {
-    /// A book that begins with these.
-    pub fn new(members: Members) -> Arc<Self> {
-        let book = Self { members: RwLock::default(), replicas: Arc::default() };
+    /// A book that begins with these, and with what an operator told of their addresses.
+    pub fn new(members: Members, told: ToldAddresses) -> Arc<Self> {
+        let (members_kept, replicas) = (RwLock::default(), Arc::default());
+        let book = Self { members: members_kept, told: RwLock::new(told), replicas };
         book.set(members);
         Arc::new(book)
     }
@@ -50,19 +54,27 @@ impl MemberBook {
     pub fn metadata_nodes(&self) -> Vec<(NodeId, String)> {
         let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
         let keeps = |node: &&Node| node.registration.roles.contains(Roles::METADATA);
-        let address = |node: &Node| (node.id, node.registration.address.clone());
+        let told = self.told.read().unwrap_or_else(PoisonError::into_inner);
+        let address = |node: &Node| (node.id, told.of(node).to_owned());
         members.nodes.iter().filter(keeps).map(address).collect()
+    }
+
+    /// What an operator told of addresses, and the cluster doesn't know yet.
+    pub fn told_addresses(&self) -> ToldAddresses {
+        self.told.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn set(&self, members: Members) {
         self.replicas.set(members.replicas.iter().map(|place| place.replica).collect());
-        *self.members.write().unwrap_or_else(PoisonError::into_inner) = members;
+        let mut known = self.members.write().unwrap_or_else(PoisonError::into_inner);
+        *known = members;
+        self.told.write().unwrap_or_else(PoisonError::into_inner).settle(&known);
     }
 
     fn address(&self, id: NodeId) -> Option<String> {
         let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
         let node = members.nodes.iter().find(|node| node.id == id)?;
-        Some(node.registration.address.clone())
+        Some(self.told.read().unwrap_or_else(PoisonError::into_inner).of(node).to_owned())
     }
 
     fn node_of(&self, replica: ReplicaId) -> Option<NodeId> {
@@ -125,7 +137,7 @@ mod tests {
 
     #[test]
     fn newer_members_replace_older_ones_only() {
-        let book = MemberBook::new(members(5, "a:1"));
+        let book = MemberBook::new(members(5, "a:1"), ToldAddresses::default());
         assert!(!book.take(&members(5, "b:1")));
         let address =
             |peer| ReplicaRoutes(Arc::clone(&book)).route(peer).map(|route| route.address);
@@ -139,8 +151,23 @@ mod tests {
     }
 
     #[test]
+    fn a_node_is_called_where_the_operator_says_until_the_cluster_says_it() {
+        let mut told = ToldAddresses::default();
+        assert!(told.tell(&members(5, "a:1"), NodeId(2), "b:1"));
+        let book = MemberBook::new(members(5, "a:1"), told);
+        let address = || NodeRoutes(Arc::clone(&book)).route(Peer(2)).expect("known").address;
+        assert_eq!(address(), "b:1");
+        assert_eq!(book.metadata_nodes(), [(NodeId(2), "b:1".to_owned())]);
+        // Another node has registered itself first.
+        assert!(book.take(&members(6, "a:1")));
+        assert_eq!((address().as_str(), book.told_addresses().0.len()), ("b:1", 1));
+        assert!(book.take(&members(7, "b:1")));
+        assert_eq!((address().as_str(), book.told_addresses().0.len()), ("b:1", 0));
+    }
+
+    #[test]
     fn who_was_removed_is_known_as_soon_as_the_map_tells() {
-        let book = MemberBook::new(Members::default());
+        let book = MemberBook::new(Members::default(), ToldAddresses::default());
         assert!((0..9).all(|node| !book.is_removed(NodeId(node))), "no map yet");
         assert!(book.take(&members(5, "a:1")), "of an older release");
         assert!((0..9).all(|node| !book.is_removed(NodeId(node))));

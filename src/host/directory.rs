@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `host.toml` | which node of which cluster this is, with its address and roles |
 //! | `members.toml` | the other nodes when they were last heard of: where to ask at the next start |
+//! | `addresses.toml` | where an operator said that nodes are now, until the cluster says so itself |
 //! | `node.key`, `node.crt` | this node's private key (mode 0600) and certificate, PEM |
 //! | `authority.crt` | the cluster's certificate authority, PEM |
 //! | `authority.key` | its private key, mode 0600; only with the founder, and only until the metadata keeps it |
@@ -26,10 +27,12 @@ use twox_hash::XxHash3_64;
 use wire::tls::Credentials;
 
 use super::pem;
+use super::told::{ToldAddress, ToldAddresses};
 use crate::directories::{DirectoryLock, Secrets, lock, read_secrets, replace_file, write_secrets};
 
 const HOST: &str = "host.toml";
 const MEMBERS: &str = "members.toml";
+const ADDRESSES: &str = "addresses.toml";
 const NODE_KEY: &str = "node.key";
 const NODE_CERTIFICATE: &str = "node.crt";
 const AUTHORITY_CERTIFICATE: &str = "authority.crt";
@@ -118,6 +121,19 @@ struct NodeDocument {
 struct ReplicaDocument {
     replica: u64,
     node: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AddressesDocument {
+    format: u32,
+    addresses: Vec<AddressDocument>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AddressDocument {
+    node: u32,
+    from: String,
+    to: String,
 }
 
 /// A host directory, held by this process.
@@ -286,6 +302,42 @@ impl HostDirectory {
             .context("the list of members can't be written")
     }
 
+    /// Where an operator said that nodes are now.
+    pub fn told_addresses(&self) -> Result<ToldAddresses> {
+        if !self.path.join(ADDRESSES).exists() {
+            return Ok(ToldAddresses::default());
+        }
+        let text = read(&self.path, ADDRESSES)?;
+        told_of(&text).with_context(|| {
+            format!(
+                "{} is damaged; give the new addresses again by `drystone cluster readdress` once it is removed",
+                self.path.join(ADDRESSES).display()
+            )
+        })
+    }
+
+    /// Keeps that, as long as there is anything.
+    pub fn write_told_addresses(&self, told: &ToldAddresses) -> Result<()> {
+        let kept = if told.0.is_empty() {
+            match fs::remove_file(self.path.join(ADDRESSES)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                other => other,
+            }
+        } else {
+            replace(&self.path, ADDRESSES, &told_text(told)?)
+        };
+        kept.context("the new addresses can't be written to the host directory")
+    }
+
+    /// Gives this node another address, which the cluster hears of at the next start.
+    pub fn readdress(&mut self, address: &str) -> Result<()> {
+        let identity = HostIdentity { address: address.to_owned(), ..self.identity.clone() };
+        replace(&self.path, HOST, &host_text(&identity)?)
+            .context("the host directory can't be written")?;
+        self.identity = identity;
+        Ok(())
+    }
+
     /// Takes over what a node that comes back got from the cluster; the certificate last, so that a
     /// crash leaves one that is over, and the node comes back once more.
     pub fn come_back(&mut self, identity: HostIdentity, fresh: &Returned<'_>) -> Result<()> {
@@ -427,6 +479,24 @@ fn members_text(members: &Members) -> Result<String> {
     })
 }
 
+fn told_text(told: &ToldAddresses) -> Result<String> {
+    let document = |told: &ToldAddress| AddressDocument {
+        node: told.node.0,
+        from: told.from.clone(),
+        to: told.to.clone(),
+    };
+    let addresses = told.0.iter().map(document).collect();
+    sealed(&AddressesDocument { format: FORMAT, addresses })
+}
+
+fn told_of(text: &str) -> Result<ToldAddresses> {
+    let body = unsealed(text).context("its checksum doesn't fit its content")?;
+    let document: AddressesDocument = toml::from_str(body)?;
+    let told =
+        |one: AddressDocument| ToldAddress { node: NodeId(one.node), from: one.from, to: one.to };
+    Ok(ToldAddresses(document.addresses.into_iter().map(told).collect()))
+}
+
 fn members_of(text: &str) -> Option<Members> {
     let document: MembersDocument = toml::from_str(unsealed(text)?).ok()?;
     let node = |node: NodeDocument| {
@@ -487,6 +557,31 @@ mod tests {
         let body = "format = 9\nsomething = \"else\"\n";
         let text = format!("{CHECKSUM_LABEL}{:016x}\n{body}", XxHash3_64::oneshot(body.as_bytes()));
         assert!(host_identity(&text).expect_err("newer").to_string().contains("version 9"));
+    }
+
+    #[test]
+    fn new_addresses_are_read_back_until_there_are_none() {
+        let root = tempfile::tempdir().expect("made");
+        fs::write(root.path().join(HOST), host_text(&identity()).expect("encoded")).expect("kept");
+        let mut directory = HostDirectory::open(root.path()).expect("a host directory");
+        let read = |directory: &HostDirectory| directory.told_addresses().expect("whole");
+        assert_eq!(read(&directory), ToldAddresses::default());
+        let (from, to) = ("a:1".to_owned(), "b:1".to_owned());
+        let told = ToldAddresses(vec![ToldAddress { node: NodeId(4), from, to }]);
+        directory.write_told_addresses(&told).expect("kept");
+        assert_eq!(read(&directory), told);
+        let text = fs::read_to_string(root.path().join(ADDRESSES)).expect("there");
+        fs::write(root.path().join(ADDRESSES), text.replace("b:1", "c:1")).expect("kept");
+        assert!(directory.told_addresses().is_err(), "damaged");
+        for _ in 0..2 {
+            directory.write_told_addresses(&ToldAddresses::default()).expect("removed");
+            assert_eq!(read(&directory), ToldAddresses::default());
+        }
+        directory.readdress("10.1.0.3:9002").expect("kept");
+        drop(directory);
+        let known = HostDirectory::open(root.path()).expect("a host directory");
+        let expected = HostIdentity { address: "10.1.0.3:9002".to_owned(), ..identity() };
+        assert_eq!(*known.identity(), expected);
     }
 
     #[test]

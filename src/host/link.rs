@@ -84,7 +84,7 @@ impl Link {
         let listener = bind(listen).context("the internal listener can't be opened")?;
         let address = listener.local_addr()?;
         let credentials = certificate::in_force(&directory, doors)?;
-        let book = MemberBook::new(directory.members());
+        let book = MemberBook::new(directory.members(), directory.told_addresses()?);
         // Until the first map is heard of, everybody with a certificate is let in.
         let services = Services::among(Arc::clone(&book) as _);
         let server = RpcServer::start(
@@ -252,10 +252,16 @@ impl Core {
 
     fn take(&self, members: &Members) {
         if self.book.take(members)
-            && let Err(error) = self.directory.write_members(members)
+            && let Err(error) = self.write_down(members)
         {
             tracing::warn!(%error, "the members were not written down");
         }
+    }
+
+    /// First where they are: after a crash between the two, what an operator told counts no longer.
+    fn write_down(&self, members: &Members) -> Result<()> {
+        self.directory.write_members(members)?;
+        self.directory.write_told_addresses(&self.book.told_addresses())
     }
 
     /// Tells any metadata node that this node is here.

@@ -11,6 +11,7 @@ mod of_sender;
 mod orders;
 mod pem;
 mod run;
+pub mod told;
 
 use std::process::ExitCode;
 

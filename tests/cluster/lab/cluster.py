@@ -157,6 +157,13 @@ class Cluster:
             self.processes[name] = process
         return self.processes[name]
 
+    def renumber(self, names):
+        """Gives hosts, all of whose processes are stopped, new addresses, and tells nobody."""
+        for name in names:
+            self.network.renumber(name)
+            role = self.processes.pop(name).role
+            self.process(role, name)
+
     def program(self, name):
         """The program that is installed on a host."""
         return self.programs.get(name, self.binary)

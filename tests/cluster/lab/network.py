@@ -14,6 +14,8 @@ from pathlib import Path
 
 PREFIX = "drystone-test"
 NUMBERS = itertools.count()
+# How far a host's new address is from the one that it had.
+RENUMBERED = 100
 
 
 class NoFaults(Exception):
@@ -119,6 +121,14 @@ class Namespaces:
         ip("-n", name, "link", "set", "lo", "up")
         return self.address(host)
 
+    def renumber(self, host):
+        """Gives a host another address, and takes the one that it had."""
+        name, port, address = self.hosts[host]
+        number = int(address.rpartition(".")[2]) + RENUMBERED
+        ip("-n", name, "addr", "del", f"{address}/24", "dev", "eth0")
+        ip("-n", name, "addr", "add", f"{self.subnet}.{number}/24", "dev", "eth0")
+        self.hosts[host] = name, port, f"{self.subnet}.{number}"
+
     def address(self, host):
         """The address of a host."""
         return self.hosts[host][2]
@@ -182,6 +192,11 @@ class Loopback:
         """Makes a host and returns its address."""
         self.hosts[host] = f"{self.subnet}.{len(self.hosts) + 2}"
         return self.hosts[host]
+
+    def renumber(self, host):
+        """Gives a host another address."""
+        number = int(self.hosts[host].rpartition(".")[2]) + RENUMBERED
+        self.hosts[host] = f"{self.subnet}.{number}"
 
     def address(self, host):
         """The address of a host."""
