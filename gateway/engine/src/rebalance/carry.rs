@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use super::MoveFailure;
-use super::plan::{Begun, Slot, is_obsolete, spare, under_way};
+use super::plan::{Begun, Slot, is_obsolete, rank, under_way};
 use super::slot::SlotTask;
 use super::steer::is_held;
 use crate::engine::Shared;
@@ -171,7 +171,7 @@ impl Carrier {
             all.iter().filter(|one| is_due(one) && is_ours(one)).copied().collect();
         next.retain(|one| !self.busy.contains_key(&one.slot()) && !rests(&one.slot()));
         // Of what is lost the groups with the least to spare are first, and push aside those with more.
-        let level = |begun: &Begun| (begun.what.reason, spare(&map, begun.what.pg));
+        let level = |begun: &Begun| (begun.what.reason, rank(&map, begun.what.pg));
         next.sort_by_key(level);
         let urgent = next.iter().filter(|one| one.what.reason == MoveReason::Lost).copied();
         for (begun, one) in urgent.take(SLOTS_AT_ONCE).enumerate() {

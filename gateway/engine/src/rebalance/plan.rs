@@ -170,9 +170,9 @@ pub(super) fn steps(map: &ClusterMap, shunned: &Shunned) -> Steps {
     // What has less to spare doesn't wait for what has more.
     let is_lost = |begun: &&Begun| begun.what.reason == MoveReason::Lost;
     let mut levels: Vec<i64> =
-        begun.iter().filter(stays).filter(is_lost).map(|begun| spare(map, begun.what.pg)).collect();
+        begun.iter().filter(stays).filter(is_lost).map(|begun| rank(map, begun.what.pg)).collect();
     for wanted in wanted_lost {
-        let level = spare(map, wanted.pg);
+        let level = rank(map, wanted.pg);
         if levels.iter().filter(|other| **other <= level).count() < LOST_AT_ONCE {
             levels.push(level);
             steps.lost.push(wanted);
@@ -185,6 +185,15 @@ pub(super) fn steps(map: &ClusterMap, shunned: &Shunned) -> Steps {
 /// How many more of a group's disks may go.
 pub(super) fn spare(map: &ClusterMap, pg: PgId) -> i64 {
     map.pg(pg).map_or(0, |pg| pg.slack(|disk| !map.is_away(disk)))
+}
+
+/// In which order groups get back what they lost: those with the least to spare first, and last those of
+/// which too much is gone, as most of that can't be rebuilt before something comes back.
+pub(super) fn rank(map: &ClusterMap, pg: PgId) -> i64 {
+    match spare(map, pg) {
+        spare @ 0.. => spare,
+        _ => i64::MAX,
+    }
 }
 
 /// The map with these disks taking nothing.
@@ -232,6 +241,8 @@ pub(super) fn is_obsolete(map: &ClusterMap, begun: &Move) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use model::coding::Coding;
+
     use super::*;
     use crate::three_disks::in_order;
 
@@ -292,6 +303,23 @@ mod tests {
         assert_eq!(lost.iter().map(|lost| lost.to).collect::<Vec<_>>(), [DiskId(3)]);
         let shunned = Shunned { targets: [DiskId(3)].into(), ..Shunned::default() };
         assert_eq!(steps(&map, &shunned).lost, []);
+    }
+
+    #[test]
+    fn what_has_the_least_to_spare_is_first_and_what_can_not_be_rebuilt_last() {
+        let groups = [(PgId(0), "2+1"), (PgId(1), "1+2")];
+        let mut map = map_with(MoveReason::Balance);
+        map.pgs[0].moves.clear();
+        let disks = map.pgs[0].disks.clone();
+        let group =
+            |(id, coding)| Pg::new(id, Coding::parse(coding).expect("valid"), disks.clone());
+        map.pgs = groups.map(group).to_vec();
+        let ranks = |map: &ClusterMap| groups.map(|(id, _)| rank(map, id));
+        assert_eq!(ranks(&map), [1, 2]);
+        map.disks[0].state = DiskState::Down;
+        assert_eq!(ranks(&map), [0, 1]);
+        map.disks[1].state = DiskState::Out;
+        assert_eq!(ranks(&map), [i64::MAX, 0]);
     }
 
     #[test]
