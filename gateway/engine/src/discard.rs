@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use wire::BoxFuture;
 use wire::clock::timeout;
 
-use crate::engine::Shared;
+use crate::shared::Shared;
 
 /// Extents that wait at most; a client that aborts more than this loses the cleanup of the rest.
 const WAITING_MAX: usize = 10_000;

@@ -1,6 +1,6 @@
-//! The engine itself: what its rooms share, and the tasks that it owns.
+//! The engine's face: what a gateway asks of it, and where in it that is answered.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::cluster_map::ClusterMap;
@@ -10,58 +10,25 @@ use model::names::{BucketName, ObjectKey};
 use model::node::Job;
 use model::owner::OwnerKind;
 use model::query::{Answer, MetadataError, ObjectFound, PlanWanted, Query};
-use model::shard::{ShardRequest, ShardResponse};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinHandle;
-use wire::BoxFuture;
-use wire::clock::{Clock, timeout};
-use wire::entropy::Entropy;
-use wire::network::Network;
+use tokio::sync::watch;
 
-use crate::buffers::{Budget, BufferPool};
-use crate::codec::Codec;
-use crate::discard::DiscardQueue;
 use crate::inspect::{InspectError, InspectRequest, ObjectReport};
-use crate::lease::{JobLease, Leases};
-use crate::map::MapCache;
+use crate::lease::JobLease;
 use crate::metadata_door::Metadata;
 use crate::options::EngineOptions;
-use crate::outstanding::{Outstanding, OutstandingDesk};
-use crate::owner_seal::OwnerSeal;
-use crate::pace::Pace;
-use crate::patience::PatientMetadata;
-use crate::reach::{self, OutOfReach};
+use crate::outstanding::Outstanding;
+use crate::reach::OutOfReach;
 use crate::read::{ObjectReader, OpenError};
-use crate::rebalance::{RebalanceDesk, RebalanceProgress};
-use crate::recode::{RecodeDesk, RecodeProgress};
+use crate::rebalance::RebalanceProgress;
+use crate::recode::RecodeProgress;
 use crate::recover::{RecoverError, RecoverMeter, RecoverRequest};
-use crate::repair::{RepairDesk, RepairProgress};
-use crate::repair_report::RepairReports;
+use crate::repair::RepairProgress;
 use crate::scrub::{ScrubError, ScrubMeter, ScrubRequest};
-use crate::shard_door::ShardDoor;
-use crate::slow::{self, SlowDisk};
-use crate::usage::Usage;
+use crate::shared::{EngineParts, Shared};
+use crate::slow::SlowDisk;
+use crate::tasks::Tasks;
 use crate::write::{ObjectWriter, WriteTarget};
-use crate::{
-    collect, discard, inspect, lease, outstanding, rebalance, recode, reconcile, recover, repair,
-    repair_report, scrub, usage,
-};
-
-/// What an engine is made of.
-pub struct EngineParts {
-    /// The metadata service.
-    pub metadata: Arc<dyn Metadata>,
-    /// The storage nodes; the peer number is the node's.
-    pub shards: Arc<dyn Network<ShardRequest, ShardResponse>>,
-    /// Time.
-    pub clock: Arc<dyn Clock>,
-    /// Randomness.
-    pub entropy: Arc<dyn Entropy>,
-    /// Seals the owner field of shard records.
-    pub cluster_key: [u8; 32],
-    /// Limits.
-    pub options: EngineOptions,
-}
+use crate::{inspect, lease, outstanding, recover, repair, scrub};
 
 /// What the newest cluster map says of reads and writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,132 +50,18 @@ pub struct Engine {
     tasks: Arc<Tasks>,
 }
 
-/// The engine's own tasks; told to stop when the last handle is gone.
-struct Tasks {
-    stop: watch::Sender<bool>,
-    handles: Mutex<Vec<JoinHandle<()>>>,
-}
-
-impl Drop for Tasks {
-    fn drop(&mut self) {
-        self.stop.send_replace(true);
-    }
-}
-
-/// What all rooms of the engine share.
-pub(crate) struct Shared {
-    pub(crate) metadata: Arc<dyn Metadata>,
-    pub(crate) patience: Arc<PatientMetadata>,
-    pub(crate) map: Arc<MapCache>,
-    pub(crate) leases: Arc<Leases>,
-    pub(crate) door: ShardDoor,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) entropy: Arc<dyn Entropy>,
-    pub(crate) options: EngineOptions,
-    pub(crate) seal: OwnerSeal,
-    pub(crate) codec: Codec,
-    pub(crate) buffers: Arc<BufferPool>,
-    pub(crate) write_budget: Budget,
-    pub(crate) read_budget: Budget,
-    pub(crate) usage: Usage,
-    pub(crate) discards: DiscardQueue,
-    pub(crate) reports: RepairReports,
-    pub(crate) repair: RepairDesk,
-    pub(crate) rebalance: RebalanceDesk,
-    pub(crate) recode: RecodeDesk,
-    pub(crate) outstanding: OutstandingDesk,
-    /// Computations at once: as many as there are cores.
-    cores: Arc<Semaphore>,
-}
-
-/// The runtime is shutting down, or the computation was lost.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Lost;
-
-impl Shared {
-    /// Computes off the async threads.
-    pub(crate) async fn compute<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Lost> {
-        let permit = Arc::clone(&self.cores).acquire_owned().await.map_err(|_| Lost)?;
-        let task = tokio::task::spawn_blocking(move || {
-            let done = work();
-            drop(permit);
-            done
-        });
-        task.await.map_err(|_| Lost)
-    }
-}
-
 impl Engine {
     /// An engine and its tasks; must be called in a tokio runtime.
     pub fn new(parts: EngineParts) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let options = parts.options;
-        let clock = parts.clock;
-        let patience = Arc::new(PatientMetadata::new(
-            parts.metadata,
-            Arc::clone(&clock),
-            options.metadata_patience,
-        ));
-        let map = Arc::new(MapCache::new(Arc::clone(&patience), Arc::clone(&clock)));
-        let pace = Pace::new(Arc::clone(&clock), options.repair_bytes_per_second);
-        let shared = Arc::new(Shared {
-            metadata: Arc::clone(&patience) as Arc<dyn Metadata>,
-            patience,
-            leases: Leases::new(Arc::clone(&clock)),
-            door: ShardDoor::new(parts.shards, Arc::clone(&map), Arc::clone(&clock), &options),
-            map,
-            seal: OwnerSeal::new(&parts.cluster_key, Arc::clone(&parts.entropy)),
-            clock,
-            entropy: parts.entropy,
-            codec: Codec::new(),
-            buffers: Arc::default(),
-            write_budget: Budget::new(options.write_budget_bytes),
-            read_budget: Budget::new(options.read_budget_bytes),
-            repair: RepairDesk::new(options.repair_budget_bytes, pace),
-            rebalance: RebalanceDesk::default(),
-            recode: RecodeDesk::default(),
-            outstanding: OutstandingDesk::default(),
-            options,
-            usage: Usage::default(),
-            discards: DiscardQueue::default(),
-            reports: RepairReports::default(),
-            cores: Arc::new(Semaphore::new(cores)),
-        });
-        let (stop, stopping) = watch::channel(false);
-        let mut handles = vec![
-            tokio::spawn(keep_map(Arc::clone(&shared), stopping.clone())),
-            tokio::spawn(usage::keep(Arc::clone(&shared), stopping.clone())),
-            tokio::spawn(reach::watch(Arc::clone(&shared), stopping.clone())),
-            tokio::spawn(slow::watch(Arc::clone(&shared), stopping.clone())),
-            tokio::spawn(discard::run(Arc::clone(&shared), stopping.clone())),
-            tokio::spawn(repair_report::run(Arc::clone(&shared), stopping.clone())),
-            tokio::spawn(outstanding::keep(Arc::clone(&shared), stopping.clone())),
-        ];
-        handles.extend(cluster_jobs(&shared, &stopping));
-        // After the jobs, so that it takes all of their leases in its first round.
-        handles.push(tokio::spawn(lease::keep(Arc::clone(&shared), stopping)));
-        Self { shared, tasks: Arc::new(Tasks { stop, handles: Mutex::new(handles) }) }
+        let shared = Arc::new(Shared::new(parts));
+        let tasks = Arc::new(Tasks::start(&shared));
+        Self { shared, tasks }
     }
 
     /// Ends the tasks. What aborted writes left behind is deleted first, for as long as
     /// `shutdown_patience` allows; the rest is left to a later inventory.
     pub async fn shutdown(&self) {
-        self.tasks.stop.send_replace(true);
-        let handles = {
-            let mut handles = self.tasks.handles.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *handles)
-        };
-        let aborts: Vec<_> = handles.iter().map(JoinHandle::abort_handle).collect();
-        let patience = self.shared.options.shutdown_patience;
-        let all = futures_util::future::join_all(handles);
-        if timeout(&*self.shared.clock, patience, all).await.is_err() {
-            for task in aborts {
-                task.abort();
-            }
-        }
+        self.tasks.shut_down(&self.shared).await;
     }
 
     /// The metadata service, for listings, buckets and whatever else needs no engine.
@@ -386,75 +239,5 @@ impl Engine {
     /// What the rooms share.
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
-    }
-}
-
-/// Starts the jobs that one gateway at a time does for the whole cluster.
-fn cluster_jobs(shared: &Arc<Shared>, stopping: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
-    let start = |job, work: Box<dyn Fn(watch::Receiver<bool>) -> BoxFuture<'static, ()> + Send>| {
-        let lease = shared.leases.want(job);
-        tokio::spawn(lease::work_while_held(lease, stopping.clone(), work))
-    };
-    let collector = Arc::clone(shared);
-    let mut handles = vec![start(
-        Job::Collect,
-        Box::new(move |stop| Box::pin(collect::run(Arc::clone(&collector), stop))),
-    )];
-    if let Some(interval) = shared.options.repair_interval {
-        let (repairer, finder) = (Arc::clone(shared), Arc::clone(shared));
-        handles.push(start(
-            Job::Repair,
-            Box::new(move |stop| Box::pin(repair::run(Arc::clone(&repairer), interval, stop))),
-        ));
-        handles.push(start(
-            Job::Repair,
-            Box::new(move |stop| Box::pin(reconcile::run_damage(Arc::clone(&finder), stop))),
-        ));
-    }
-    if let Some(interval) = shared.options.move_interval {
-        let mover = Arc::clone(shared);
-        handles.push(start(
-            Job::Move,
-            Box::new(move |stop| Box::pin(rebalance::steer(Arc::clone(&mover), interval, stop))),
-        ));
-        handles.push(tokio::spawn(rebalance::carry(
-            Arc::clone(shared),
-            interval,
-            stopping.clone(),
-        )));
-    }
-    if let Some(interval) = shared.options.recode_interval {
-        let recoder = Arc::clone(shared);
-        handles.push(start(
-            Job::Recode,
-            Box::new(move |stop| Box::pin(recode::run(Arc::clone(&recoder), interval, stop))),
-        ));
-    }
-    if let Some(interval) = shared.options.reconcile_interval {
-        let reconciler = Arc::clone(shared);
-        handles.push(start(
-            Job::Reconcile,
-            Box::new(move |stop| Box::pin(reconcile::run(Arc::clone(&reconciler), interval, stop))),
-        ));
-    }
-    handles
-}
-
-/// Keeps the cluster map up to date.
-async fn keep_map(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
-    loop {
-        tokio::select! {
-            _ = stopping.wait_for(|stop| *stop) => return,
-            asked = shared.map.probe() => if let Err(error) = asked {
-                tracing::debug!(%error, "the cluster map can't be asked for");
-            },
-        }
-        tokio::select! {
-            _ = stopping.wait_for(|stop| *stop) => return,
-            () = shared.clock.sleep(shared.options.map_interval) => continue,
-            () = shared.map.nudged() => {}
-        }
-        // The metadata hears of it from the disk's node, which takes a moment too.
-        shared.clock.sleep(shared.options.map_interval / 10).await;
     }
 }

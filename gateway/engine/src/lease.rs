@@ -22,7 +22,7 @@ use model::node::Job;
 use tokio::sync::{Notify, watch};
 use wire::clock::{Clock, timeout};
 
-use crate::engine::Shared;
+use crate::shared::Shared;
 
 /// Renewals in the time of a lease.
 const RENEWALS_PER_LEASE: u32 = 3;

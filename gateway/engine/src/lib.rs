@@ -85,8 +85,10 @@ mod repair;
 mod repair_report;
 mod scrub;
 mod shard_door;
+mod shared;
 mod slow;
 mod stripe;
+mod tasks;
 #[cfg(test)]
 mod three_disks;
 mod upload;
@@ -96,7 +98,7 @@ mod write;
 pub use codec::{Codec, CodecError};
 pub use commit::{CommitError, ObjectCommit};
 pub use copy::{CopyError, PartShare};
-pub use engine::{Engine, EngineParts, Readiness};
+pub use engine::{Engine, Readiness};
 pub use inspect::{
     ExtentReport, InspectError, InspectRequest, MoveReport, ObjectReport, SlotReport, SlotState,
     Stray,
@@ -118,6 +120,7 @@ pub use recover::{
 };
 pub use repair::{FailedRepair, RepairProgress};
 pub use scrub::{ScrubError, ScrubFigures, ScrubMeter, ScrubRequest, ScrubScope};
+pub use shared::EngineParts;
 pub use slow::{SlowDisk, SlowKind};
 pub use upload::PartCommit;
 pub use write::{ObjectWriter, WriteError, WriteTarget, WrittenBody};

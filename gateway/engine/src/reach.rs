@@ -18,8 +18,8 @@ use model::shard::ShardRequest;
 use tokio::sync::watch;
 use wire::network::Peer;
 
-use crate::engine::Shared;
 use crate::open_groups::OpenGroups;
+use crate::shared::Shared;
 use crate::write::can_place;
 
 /// Probes in a row without an answer that make a node lost.

@@ -10,7 +10,7 @@ use model::extent::SlotSet;
 use model::ids::ExtentId;
 use tokio::sync::watch;
 
-use crate::engine::Shared;
+use crate::shared::Shared;
 
 /// Findings that wait at most. A reader finds again what didn't fit.
 const WAITING_MAX: usize = 10_000;

@@ -10,7 +10,7 @@ use model::shard::{ShardRequest, ShardResponse};
 use tokio::sync::watch;
 use wire::network::Peer;
 
-use crate::engine::Shared;
+use crate::shared::Shared;
 
 /// The last reports.
 #[derive(Debug, Default)]

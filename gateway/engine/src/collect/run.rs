@@ -13,7 +13,7 @@ use model::time::Timestamp;
 use tokio::sync::watch;
 
 use super::plan::CollectPlan;
-use crate::engine::Shared;
+use crate::shared::Shared;
 
 /// Garbage that is asked for at a time.
 const PAGE: u32 = 1000;

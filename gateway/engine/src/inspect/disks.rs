@@ -13,9 +13,9 @@ use model::ids::{DiskId, ExtentId, ShardId};
 use model::shard::{ShardError, ShardRequest, ShardResponse, ShardState};
 
 use super::before;
-use crate::engine::Shared;
 use crate::scrub::verify;
 use crate::shard_door::ShardFailure;
+use crate::shared::Shared;
 
 /// Disks that are asked at once.
 const DISKS_AT_ONCE: usize = 32;

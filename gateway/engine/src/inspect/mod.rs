@@ -22,9 +22,9 @@ use model::ids::{DiskId, ExtentId, PgId, SessionId, ShardId};
 use model::node::Job;
 use model::query::{Answer, MetadataError, ObjectFound, PlanWanted, Query};
 
-use crate::engine::Shared;
 use crate::outstanding::{Assessment, Outlook, out_in, planned, slot_bytes};
 use crate::repair::stripes_with;
+use crate::shared::Shared;
 use disks::{DiskSays, Seen, ask_all};
 pub use report::{
     ExtentReport, InspectError, InspectRequest, MoveReport, ObjectReport, SlotReport, SlotState,

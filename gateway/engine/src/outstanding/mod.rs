@@ -26,7 +26,7 @@ use model::query::{Answer, MetadataError, Query};
 use model::time::Timestamp;
 use tokio::sync::watch;
 
-use crate::engine::Shared;
+use crate::shared::Shared;
 use history::History;
 use survey::{Survey, survey};
 

@@ -15,7 +15,7 @@ use model::placement::{Limits, plan_moves};
 use model::query::{Answer, MetadataError, Query};
 
 use super::tally::{LostSlots, Outlook, OutstandingSums, lost_slots};
-use crate::engine::Shared;
+use crate::shared::Shared;
 
 /// Rows in one answer.
 const PAGE: u32 = 10_000;

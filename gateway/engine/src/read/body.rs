@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::ReadError;
 use super::gather::{StripeRead, read_stripe};
-use crate::engine::Shared;
+use crate::shared::Shared;
 use crate::stripe::{Window, Windows};
 
 /// A window that a reader may always hold, whatever the budget says: so every reader gets on,

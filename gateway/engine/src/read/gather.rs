@@ -23,8 +23,8 @@ use wire::clock::timeout;
 use super::ReadError;
 use super::rebuild::rebuild;
 use super::shard::{Piece, read_shard};
-use crate::engine::Shared;
 use crate::shard_door::ShardFailure;
+use crate::shared::Shared;
 use crate::stripe::shard_ranges;
 
 /// A window of a stripe to be read.

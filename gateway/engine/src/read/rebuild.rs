@@ -9,7 +9,7 @@ use model::coding::StripeGeometry;
 
 use super::shard::Piece;
 use crate::codec::{Codec, CodecError};
-use crate::engine::Shared;
+use crate::shared::Shared;
 
 /// Below this many bytes a decode is done where it is: some 10 µs by GFNI, 0.3 ms without vectors.
 const COMPUTE_BYTES_MIN: usize = 256 * 1024;

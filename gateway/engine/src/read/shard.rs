@@ -8,8 +8,8 @@ use model::ids::{DiskId, ShardId};
 use model::limits::BLOCK_BYTES;
 use model::shard::{ShardBlocks, ShardError, ShardRead, ShardRequest, ShardResponse};
 
-use crate::engine::Shared;
 use crate::shard_door::ShardFailure;
+use crate::shared::Shared;
 
 /// Verified bytes of a shard.
 #[derive(Clone, Debug)]

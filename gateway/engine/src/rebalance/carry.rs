@@ -27,8 +27,8 @@ use super::MoveFailure;
 use super::plan::{Begun, Slot, is_obsolete, rank, under_way};
 use super::slot::SlotTask;
 use super::steer::is_held;
-use crate::engine::Shared;
 use crate::lease::JobLease;
+use crate::shared::Shared;
 
 /// Slots that a gateway copies at once, each by several stripes: more would be felt by its clients.
 const SLOTS_AT_ONCE: usize = 2;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use model::ids::{DiskId, PgId};
 use tokio::sync::Notify;
 
-use crate::engine::Shared;
+use crate::shared::Shared;
 
 /// The deletions of this process, and when it took over from another.
 #[derive(Debug, Default)]

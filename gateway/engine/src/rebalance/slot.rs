@@ -24,9 +24,9 @@ use model::upkeep::ExtentPage;
 use super::MoveFailure;
 use super::batch::batches;
 use super::plan::{Begun, spare};
-use crate::engine::Shared;
 use crate::repair::{RepairFailure, stripes_with};
 use crate::scrub::{lacking as lacking_of, queue_repairs, verify};
+use crate::shared::Shared;
 use crate::write::{Receipt, append, sync};
 
 /// Extents that are listed at a time.

@@ -20,8 +20,8 @@ use tokio::sync::watch;
 
 use super::plan::{Begun, PauseReason, Shunned, Slot, Steps, steps, under_way};
 use super::{RebalanceDesk, strays};
-use crate::engine::Shared;
 use crate::repair::{REPAIRS_COUNTED, RepairPatience, work_left};
+use crate::shared::Shared;
 
 /// For so many intervals a disk is given nothing that failed to take a slot, and a slot isn't moved
 /// that could not be read.

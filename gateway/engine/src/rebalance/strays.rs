@@ -24,8 +24,8 @@ use model::shard::{ShardRequest, ShardResponse};
 use model::upkeep::ExtentState;
 
 use super::steer::is_held;
-use crate::engine::Shared;
 use crate::scrub::{extent_states, inventory};
+use crate::shared::Shared;
 use home::{Batch, LeftOver, cut};
 use once_owned::OnceOwned;
 

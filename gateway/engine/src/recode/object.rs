@@ -23,9 +23,9 @@ use model::version::{ObjectHeaders, Part, Parts, Version};
 
 use super::RecodeFailure;
 use super::plan::{pause, steps};
-use crate::engine::Shared;
 use crate::read::{ObjectReader, read_shard_and_owner};
 use crate::recover::{read_record, write_record};
+use crate::shared::Shared;
 use crate::write::{ObjectWriter, WantedCoding, WrittenBody};
 
 /// An object that is to have another coding.

@@ -17,8 +17,8 @@ use super::object::recode_object;
 use super::plan::{RecodePause, has_place, pause};
 use super::rest::Rests;
 use super::{RecodeDesk, RecodeFailure};
-use crate::engine::Shared;
 use crate::repair::{REPAIRS_COUNTED, RepairPatience, work_left};
+use crate::shared::Shared;
 
 /// Buckets that are asked for at a time.
 const BUCKETS: u32 = 1000;

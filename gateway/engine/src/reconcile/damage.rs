@@ -8,8 +8,8 @@ use model::query::MetadataError;
 use model::upkeep::ExtentState;
 use tokio::sync::watch;
 
-use crate::engine::Shared;
 use crate::scrub::{damaged_shards, disk_reports, extent_states};
+use crate::shared::Shared;
 
 /// Damaged shards that are told at once; the others have their turn when these are repaired.
 const TOLD_AT_ONCE_MAX: usize = 10_000;

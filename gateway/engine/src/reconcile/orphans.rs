@@ -11,8 +11,8 @@ use model::query::MetadataError;
 use model::shard::{ShardRequest, ShardResponse};
 use model::upkeep::ExtentState;
 
-use crate::engine::Shared;
 use crate::scrub::extent_states;
+use crate::shared::Shared;
 
 /// Candidates that are remembered; a later pass finds the others.
 const CANDIDATES_MAX: usize = 100_000;

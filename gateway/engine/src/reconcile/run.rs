@@ -11,8 +11,8 @@ use tokio::sync::watch;
 
 use super::orphans::Orphans;
 use super::plan::{Difference, compare};
-use crate::engine::Shared;
 use crate::scrub::{inventory, lacking, queue_repairs};
+use crate::shared::Shared;
 
 /// Extents that are compared at a time.
 const PAGE: u32 = 1000;

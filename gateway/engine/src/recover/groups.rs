@@ -15,8 +15,8 @@ use super::home::Carrier;
 use super::report::RecoverMeter;
 use super::scan::Scan;
 use super::{RecoverError, RecoverRequest};
-use crate::engine::Shared;
 use crate::pace::Pace;
+use crate::shared::Shared;
 
 /// Slots that one command settles: a few hundred kilobytes.
 const SLOTS_PER_COMMAND: usize = 16_384;

@@ -19,10 +19,10 @@ use model::upkeep::ExtentState;
 
 use super::report::RecoverMeter;
 use super::scan::look;
-use crate::engine::Shared;
 use crate::pace::Pace;
 use crate::read::read_shard_and_owner;
 use crate::scrub::extent_states;
+use crate::shared::Shared;
 use crate::write::append;
 
 /// Shards that are copied at once; the engine's budget of repair bounds their memory.

@@ -23,7 +23,7 @@ use model::version::{ObjectHeaders, Part};
 
 use crate::commit::{CommitError, ObjectCommit};
 use crate::engine::Engine;
-use crate::engine::Shared;
+use crate::shared::Shared;
 use crate::write::{ObjectWriter, WantedCoding, WriteError, WrittenBody};
 
 /// The feature level from which on metadata keeps the extents of records.

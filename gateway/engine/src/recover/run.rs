@@ -24,10 +24,10 @@ use super::records::read_record;
 use super::report::{RecoverMeter, RecoverPhase, RecoverProblem};
 use super::scan::{Scan, owner_of};
 use super::{RecoverError, RecoverRequest};
-use crate::engine::Shared;
 use crate::pace::Pace;
 use crate::read::ObjectReader;
 use crate::scrub::extent_states;
+use crate::shared::Shared;
 
 /// Bodies that are read at once; the engine's budget of reads bounds their memory.
 const BODIES_AT_ONCE: usize = 8;

@@ -24,9 +24,9 @@ use super::home::{Away, Carrier, GroupShards};
 use super::plan::{BodyName, Found, FoundOwner, Place};
 use super::report::RecoverProblem;
 use super::settle::moved_slots;
-use crate::engine::Shared;
 use crate::scrub::{extent_states, inventory};
 use crate::shard_door::ShardFailure;
+use crate::shared::Shared;
 
 /// PGs of one answer.
 const GROUPS_PAGE: u32 = 10_000;

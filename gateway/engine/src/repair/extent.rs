@@ -16,9 +16,9 @@ use model::shard::{ShardAppend, ShardError, ShardState};
 use super::RepairFailure;
 use super::plan::{RepairPlan, Target, stripes_with};
 use super::stripe::{Rebuilt, StripeTask, rebuild_stripe};
-use crate::engine::Shared;
 use crate::scrub::verify;
 use crate::shard_door::ShardFailure;
+use crate::shared::Shared;
 use crate::write::{Receipt, append, sync};
 
 /// What the repair of an extent came to.

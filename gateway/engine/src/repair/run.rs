@@ -18,8 +18,8 @@ use super::backoff::Backoff;
 use super::extent::{Repaired, repair_extent};
 use super::plan::RepairPlan;
 use super::{RepairDesk, RepairFailure};
-use crate::engine::Shared;
 use crate::options::EngineOptions;
+use crate::shared::Shared;
 
 /// Extents of the queue that are asked for at a time.
 const PAGE: u32 = 512;

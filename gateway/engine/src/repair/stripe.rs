@@ -16,9 +16,9 @@ use model::extent::{Extent, SlotSet};
 use model::ids::ShardId;
 
 use super::RepairFailure;
-use crate::engine::Shared;
 use crate::read::{Piece, read_shard_and_owner, rebuild};
 use crate::shard_door::ShardFailure;
+use crate::shared::Shared;
 use crate::write::parity;
 
 /// Stripes of at least this many bytes are coded off the async threads.

@@ -12,9 +12,9 @@ use tokio::sync::watch;
 use super::meter::ScrubMeter;
 use super::verify::{damaged_shards, disk_reports, extent_states, lacking, queue_repairs};
 use super::{ScrubError, ScrubRequest};
-use crate::engine::Shared;
 use crate::reconcile;
 use crate::shard_door::ShardFailure;
+use crate::shared::Shared;
 
 /// How often the disk is asked how far it is.
 const POLL: Duration = Duration::from_millis(200);

@@ -15,8 +15,8 @@ use model::upkeep::ExtentState;
 use super::meter::ScrubMeter;
 use super::plan::{Batch, ScrubPlan, Tally, tally};
 use super::verify::{extent_states, lacking, queue_repairs, verify};
-use crate::engine::Shared;
 use crate::pace::Pace;
+use crate::shared::Shared;
 
 /// Disks that verify at once.
 const DISKS_AT_ONCE: usize = 16;

@@ -13,8 +13,8 @@ use super::disk::{ordered_to_stop, scrub_disk};
 use super::extents::Verification;
 use super::meter::ScrubMeter;
 use super::{ScrubError, ScrubRequest, ScrubScope};
-use crate::engine::Shared;
 use crate::pace::Pace;
+use crate::shared::Shared;
 
 /// Extents that are verified together.
 const PAGE: u32 = 1000;

@@ -13,8 +13,8 @@ use model::shard::{DiskReport, ShardError, ShardRequest, ShardResponse, ShardSta
 use model::upkeep::ExtentState;
 use wire::network::Peer;
 
-use crate::engine::Shared;
 use crate::shard_door::ShardFailure;
+use crate::shared::Shared;
 
 /// Times that a disk with a full queue is asked again.
 const OVERLOADED_ATTEMPTS: u32 = 6;

@@ -23,7 +23,7 @@ use wire::clock::timeout;
 
 use super::{OUTRUN_MAX, SlowKind};
 use crate::discard::Discard;
-use crate::engine::Shared;
+use crate::shared::Shared;
 
 /// How often the disks are judged when nothing slow happens.
 const JUDGE_INTERVAL: Duration = Duration::from_secs(1);

@@ -16,7 +16,7 @@ use super::WriteError;
 use super::placement::WantedCoding;
 use super::run::Run;
 use crate::discard::Discard;
-use crate::engine::Shared;
+use crate::shared::Shared;
 use crate::stripe::Filling;
 
 /// What a body is written for; sealed into its shards.

@@ -15,8 +15,8 @@ use wire::clock::timeout;
 
 use super::WriteError;
 use super::extent::{ExtentSpec, OpenExtent, live_slots};
-use crate::engine::Shared;
 use crate::open_groups::OpenGroups;
+use crate::shared::Shared;
 use model::owner::Owner;
 
 /// The first pause between two looks at the map; it doubles up to the map's own interval.

@@ -22,7 +22,7 @@ use super::placement::{GiveUp, WantedCoding, has_whole_pg, open_extent};
 use super::seal::seal;
 use super::send::{StripeJob, StripeOutcome, send_stripe};
 use crate::discard::Discard;
-use crate::engine::Shared;
+use crate::shared::Shared;
 use crate::stripe::Stripe;
 
 type Sending = JoinHandle<Result<StripeOutcome, WriteError>>;

@@ -13,8 +13,8 @@ use model::shard::{ShardError, ShardRequest, ShardResponse};
 
 use super::extent::{OpenExtent, Receipt, SealedExtent};
 use super::straggler::gather;
-use crate::engine::Shared;
 use crate::shard_door::ShardFailure;
+use crate::shared::Shared;
 
 /// Syncs an extent to which nothing is under way any more.
 pub(super) async fn seal(shared: Arc<Shared>, mut extent: OpenExtent) -> SealedExtent {

@@ -14,8 +14,8 @@ use model::shard::{ShardAppend, ShardError, ShardRequest, ShardResponse};
 use super::WriteError;
 use super::extent::{ExtentSpec, Receipt};
 use super::straggler::gather;
-use crate::engine::Shared;
 use crate::shard_door::ShardFailure;
+use crate::shared::Shared;
 use crate::stripe::Stripe;
 
 /// Stripes of at least this many bytes are coded off the async threads.

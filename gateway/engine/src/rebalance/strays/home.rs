@@ -15,10 +15,10 @@ use model::query::MetadataError;
 use model::shard::{ShardAppend, ShardState};
 
 use super::is_reachable;
-use crate::engine::Shared;
 use crate::read::read_shard_and_owner;
 use crate::repair::stripes_with;
 use crate::scrub::{lacking, queue_repairs, verify};
+use crate::shared::Shared;
 use crate::write::append;
 
 /// Bytes of shards that disks verify at a time; one extent may have more.

@@ -14,7 +14,7 @@ use model::ids::{ExtentId, PgId};
 use model::query::{Answer, MetadataError, Query};
 
 use super::EXTENTS_PER_PAGE;
-use crate::engine::Shared;
+use crate::shared::Shared;
 
 /// Extents that are remembered: some 15 MiB.
 const EXTENTS_MAX: usize = 500_000;
