@@ -10,7 +10,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, ServerConfig};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, ToSocketAddrs};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::hello::{HELLO_BYTES, Hello, HelloError};
@@ -126,7 +126,7 @@ pub(super) async fn accept<T>(
 
 /// Meets a server.
 pub(super) async fn connect(
-    address: &str,
+    address: impl ToSocketAddrs,
     tls: Option<Arc<ClientConfig>>,
     own: Option<Identity>,
 ) -> Result<Met, MeetError> {

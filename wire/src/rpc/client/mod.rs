@@ -13,6 +13,7 @@ use rustls::ClientConfig;
 use tokio::sync::watch;
 
 use self::connection::{Answer, Ended, Lost};
+use self::names::Names;
 use self::pool::{Destination, Pool};
 use super::error::{Refusal, RpcError};
 use super::frame::{FrameHead, is_sendable};
@@ -25,6 +26,7 @@ use crate::entropy::SystemEntropy;
 use crate::tls::{TlsError, client_config};
 
 pub(super) mod connection;
+mod names;
 pub(super) mod pool;
 
 /// How often a request is given to a connection: again only where it surely wasn't sent.
@@ -46,6 +48,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     entropy: SystemEntropy,
     log: LogLimit,
+    names: Arc<Names>,
     ended: Ended,
 }
 
@@ -75,7 +78,8 @@ impl RpcClient {
         };
         let (ends, ended) = watch::channel(());
         let (entropy, log) = (SystemEntropy::new(), LogLimit::default());
-        let shared = Shared { security, tls, options, clock, entropy, log, ended };
+        let names = Names::of_the_system();
+        let shared = Shared { security, tls, options, clock, entropy, log, names, ended };
         Ok(Arc::new(Self { shared: Arc::new(shared), _ends: ends, pools: Mutex::default() }))
     }
 

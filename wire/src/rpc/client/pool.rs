@@ -168,10 +168,12 @@ impl Pool {
 
     async fn meet(&self, shared: &Shared) -> Result<Met, ConnectError> {
         let own = Some(shared.security.identity());
-        let meeting = stream::connect(&self.destination.address, shared.tls.clone(), own);
-        let met = timeout(&*shared.clock, shared.options.connect_timeout, meeting)
-            .await
-            .unwrap_or(Err(MeetError::TooLong))?;
+        let (clock, limit) = (&*shared.clock, shared.options.connect_timeout);
+        let meeting = async {
+            let addresses = shared.names.find(&self.destination.address, clock, limit / 2).await?;
+            stream::connect(&*addresses, shared.tls.clone(), own).await
+        };
+        let met = timeout(clock, limit, meeting).await.unwrap_or(Err(MeetError::TooLong))?;
         check(&met, self.destination.node, self.destination.service)?;
         Ok(met)
     }
