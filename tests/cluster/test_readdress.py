@@ -3,6 +3,7 @@
 import pytest
 from harness.content import pattern
 from lab.cluster import CommandFailed
+from lab.process import http_get, wait_until
 from test_backup import compare, launch, lose_all_metadata, restore, write
 from test_replicas import check
 
@@ -48,11 +49,17 @@ def test_all_hosts_get_new_addresses_at_once(new_cluster, drill, seed):
         process.wait_ready()
     cluster.wait_healthy()
     compare(cluster.s3(), "kept", objects)
-    nodes = {node["address"] for node in cluster.status()["nodes"]}
-    assert nodes == {cluster.address(name) for name in cluster.processes} and not nodes & old, nodes
-    # The cluster says itself where they are by now.
-    left = [name for name in cluster.processes if (cluster.host_directory(name) / "addresses.toml").exists()]
-    assert not left, left
+    # Before long the cluster says itself where they are.
+    new = {cluster.address(name) for name in cluster.processes}
+    assert not new & old
+
+    def nodes():
+        return {node["address"] for node in cluster.status()["nodes"]}
+
+    def told():
+        return [name for name in cluster.processes if (cluster.host_directory(name) / "addresses.toml").exists()]
+
+    wait_until(lambda: nodes() == new and not told(), 30, lambda: f"all is known: {nodes()}, {told()}")
     with drill(cluster, "-after"):
         pass
     check(cluster)
@@ -76,6 +83,7 @@ def test_metadata_is_restored_on_a_host_with_another_address(new_cluster, seed, 
     done = restore(cluster, "restore", file)
     assert done.returncode == 0, done.stderr
     launch(cluster)
+    wait_until(lambda: http_get(cluster.endpoint)[0] != 0, 30, "the balancer reaches a gateway")
     compare(cluster.s3(), "kept", objects)
     body = pattern(100_000, seed)
     cluster.s3().put_object(Bucket="kept", Key="later", Body=body)
