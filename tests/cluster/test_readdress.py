@@ -65,6 +65,20 @@ def test_all_hosts_get_new_addresses_at_once(new_cluster, drill, seed):
     check(cluster)
 
 
+def test_hosts_get_new_addresses_one_after_the_other(new_cluster, drill):
+    cluster = new_cluster(metadata=3)
+    with drill(cluster) as load:
+        for name in [cluster.leader().name, *(process.name for process in cluster.followers()), "s1"]:
+            assert cluster.processes[name].stop() == 0
+            cluster.renumber([name])
+            # Nobody else is told.
+            readdress(cluster, name, "--address", cluster.address(name))
+            cluster.processes[name].start()
+            cluster.wait_healthy()
+            load.wait_for(10)
+    check(cluster)
+
+
 def test_metadata_is_restored_on_a_host_with_another_address(new_cluster, seed, tmp_path):
     cluster, file = new_cluster(metadata=3), tmp_path / "backup"
     s3 = cluster.s3()

@@ -55,6 +55,22 @@ async fn attachments_of_every_shape_come_back_in_plain() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_peer_is_called_by_its_name() {
+    let world = serve(plain(1, Roles::ALL)).await;
+    let client = client(plain(2, Roles::GATEWAY));
+    let port = world.address.rsplit_once(':').expect("a port").1;
+    let asked = AskShards { op: Op::Echo, number: 5, attachments: Vec::new() };
+    let named = route(&format!("localhost:{port}"));
+    let told: Told = client.call(&named, asked.clone(), LONG).await.expect("answered");
+    assert_eq!(told.number, asked.number);
+    // No name ends so (RFC 6761).
+    let nowhere = route(&format!("storage.invalid:{port}"));
+    let failed = client.call::<_, Told>(&nowhere, asked, LONG).await.expect_err("no such name");
+    assert!(failed.is_before_handler(), "{failed}");
+    assert!(failed.to_string().contains("storage.invalid"), "{failed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_requests_at_once_get_their_own_answers() {
     let authority = authority();
     let world = serve(tls(&authority, 1, Roles::ALL)).await;
